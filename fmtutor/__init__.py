@@ -1,0 +1,44 @@
+"""Flow matching, from the continuity equation to images: the code of a book that runs.
+
+Everything is one journey: data, coupling, path, loss, model, solver, samples. Each module is the
+subject of the chapter that its docstrings name.
+"""
+
+from importlib.metadata import version
+
+from fmtutor.checks import check
+from fmtutor.continuity import continuity_residual, divergence
+from fmtutor.losses import cfm_loss, fm_loss, gaussian_loss_floor, loss_floor
+from fmtutor.models import MLP
+from fmtutor.oracles import EmpiricalField, GaussianMixture
+from fmtutor.paths import AffinePath, BridgePath, CondOT, Cosine, PathSample, VariancePreserving
+from fmtutor.solvers import CountedField, sample
+from fmtutor.training import FitResult, fit
+from fmtutor.typing import VelocityField, align_time
+
+__version__ = version("fmtutor")
+
+__all__ = [
+    "MLP",
+    "AffinePath",
+    "BridgePath",
+    "CondOT",
+    "Cosine",
+    "CountedField",
+    "EmpiricalField",
+    "FitResult",
+    "GaussianMixture",
+    "PathSample",
+    "VariancePreserving",
+    "VelocityField",
+    "align_time",
+    "cfm_loss",
+    "check",
+    "continuity_residual",
+    "divergence",
+    "fit",
+    "fm_loss",
+    "gaussian_loss_floor",
+    "loss_floor",
+    "sample",
+]

@@ -1,0 +1,114 @@
+"""The continuity equation ∂p/∂t + ∇·(pu) = 0: its terms by automatic differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fmtutor.typing import Time, VelocityField, batch_time, check_points, check_same
+
+__all__ = ["continuity_residual", "divergence"]
+
+
+def divergence(
+    v: VelocityField,
+    x: Tensor,
+    t: Time,
+    *,
+    method: Literal["exact", "hutchinson"] = "exact",
+    generator: torch.Generator | None = None,
+    differentiable: bool = False,
+) -> Tensor:
+    r"""Return the divergence ∇·v(x, t) = Σ_i ∂v_i/∂x_i.
+
+    "exact" takes one backward pass for each dimension of a point, all of them in one batched call.
+    "hutchinson" takes a single one: with a random vector ε of independent signs, ε·(∂v/∂x)ε has
+    the divergence as its mean (an unbiased estimate, exact where the Jacobian is diagonal).
+
+    Args:
+        v: A velocity field; each row of its result may depend only on the same row of x.
+        x: Points `[b ...]`.
+        t: A float, a 0-d tensor or `[b]`, in [0, 1].
+        method: "exact" or "hutchinson".
+        generator: Generator of ε.
+        differentiable: Whether the result can itself be differentiated.
+
+    Returns:
+        Divergences `[b]`.
+
+    Raises:
+        TypeError: If `x` is not a floating-point tensor.
+        ValueError: If the shapes do not fit, t is outside [0, 1], or the method is unknown.
+
+    Reference: hutchinson1990, grathwohl2019
+    Chapter: continuity
+    """
+    check_points(x)
+    if method not in ("exact", "hutchinson"):
+        raise ValueError(f"method must be 'exact' or 'hutchinson', but {method!r} came")
+    t = batch_time(t, x)
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        u = v(x, t)
+        check_same("v(x, t)", u, "x", x)
+        if method == "exact":
+            d = x[0].numel()
+            basis = torch.eye(d, dtype=x.dtype, device=x.device)  # [d d]
+            probes = basis.reshape(d, 1, *x.shape[1:]).expand(d, *x.shape)  # [d b ...]
+        else:
+            signs = torch.randint(0, 2, x.shape, generator=generator, device=x.device)
+            probes = (2 * signs - 1).to(x.dtype)[None]  # [1 b ...]
+        if not u.requires_grad:  # the field does not depend on x
+            return x.new_zeros(len(x))
+        rows = torch.autograd.grad(
+            u,
+            x,
+            probes,
+            is_grads_batched=True,
+            create_graph=differentiable,
+            materialize_grads=True,
+        )[0]  # [probes b ...]
+    return (rows * probes).reshape(len(probes), len(x), -1).sum((0, 2))
+
+
+def continuity_residual(
+    log_prob: Callable[[Tensor, Tensor], Tensor], v: VelocityField, x: Tensor, t: Time
+) -> Tensor:
+    r"""Return how far a density and a field are from satisfying the continuity equation.
+
+    Divided by p, the equation ∂p/∂t + ∇·(pu) = 0 reads ∂log p/∂t + ∇·u + u·∇log p = 0; this is its
+    left-hand side, by automatic differentiation. It does not underflow where p does.
+
+    Args:
+        log_prob: The log-density, called as `log_prob(x, t)`, returns `[b]`.
+        v: The velocity field.
+        x: Points `[b ...]`.
+        t: A float, a 0-d tensor or `[b]`, in [0, 1].
+
+    Returns:
+        Residuals `[b]`, in nats per unit of time; zero where the equation holds.
+
+    Raises:
+        TypeError: If `x` is not a floating-point tensor.
+        ValueError: If the shapes do not fit or t is outside [0, 1].
+
+    Chapter: continuity
+    """
+    check_points(x)
+    x = x.detach().requires_grad_()
+    t = batch_time(t, x).clone().requires_grad_()
+    with torch.enable_grad():
+        log_p = log_prob(x, t)
+        if log_p.shape != x.shape[:1]:
+            raise ValueError(
+                f"log_prob must return shape [{len(x)}] for x of shape {[*x.shape]}, "
+                f"but it returned {[*log_p.shape]}"
+            )
+        score, d_t = torch.autograd.grad(log_p.sum(), (x, t), materialize_grads=True)
+    t = t.detach()
+    with torch.no_grad():
+        u = v(x.detach(), t)
+    return d_t + divergence(v, x.detach(), t) + (u * score).reshape(len(x), -1).sum(1)

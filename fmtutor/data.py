@@ -1,0 +1,209 @@
+"""Distributions in the plane, each a seeded sampler, small enough to see what a method does.
+
+Every sampler takes the number of points and a seed, returns `[n 2]` and raises a ValueError where
+n is below 1. They are scaled to a spread of about two, so that the same network and the same axes
+serve for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fmtutor.typing import as_generator
+
+__all__ = [
+    "DATASETS",
+    "checkerboard",
+    "cluster_means",
+    "eight_gaussians",
+    "four_clusters",
+    "moons",
+    "rings",
+    "spiral",
+    "standard_normal",
+]
+
+
+def standard_normal(
+    n: int, d: int = 2, *, seed: int | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw noise x0 ~ N(0, I).
+
+    Args:
+        n: Number of points.
+        d: Number of dimensions.
+        seed: Seed; None draws from torch's global state.
+        dtype: Floating-point type of the result.
+
+    Returns:
+        Points `[n d]`.
+
+    Chapter: quickstart
+    """
+    _check_count(n)
+    return torch.randn(n, d, generator=as_generator(seed), dtype=dtype)
+
+
+def cluster_means(k: int, radius: float, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Place k means evenly on a circle, the first one at 45 degrees for k = 4, at 0 for k = 8.
+
+    Args:
+        k: Number of means.
+        radius: Radius of the circle.
+        dtype: Floating-point type of the result.
+
+    Returns:
+        Means `[k 2]`.
+
+    Chapter: quickstart
+    """
+    offset = math.pi / 4 if k == 4 else 0.0
+    angle = torch.arange(k, dtype=torch.float64) * (2 * math.pi / k) + offset
+    return (radius * torch.stack([angle.cos(), angle.sin()], dim=1)).to(dtype)
+
+
+def four_clusters(n: int, *, seed: int | None = None, std: float = 0.3) -> Tensor:
+    """Draw from four Gaussian clusters at the corners of a square of side four.
+
+    The density is Σ_k ¼ N(x; m_k, std² I) with m_k = (±2, ±2): the data of the opening chapter,
+    with the closed form `GaussianMixture(cluster_means(4, 8**0.5), std)`.
+
+    Args:
+        n: Number of points.
+        seed: Seed; None draws from torch's global state.
+        std: Standard deviation of each cluster.
+
+    Returns:
+        Points `[n 2]`.
+
+    Chapter: quickstart
+    """
+    return _clusters(cluster_means(4, math.sqrt(8)), n, seed, std)
+
+
+def eight_gaussians(n: int, *, seed: int | None = None, std: float = 0.2) -> Tensor:
+    """Draw from eight Gaussian clusters on a circle of radius three.
+
+    Args:
+        n: Number of points.
+        seed: Seed; None draws from torch's global state.
+        std: Standard deviation of each cluster.
+
+    Returns:
+        Points `[n 2]`.
+
+    Chapter: quickstart
+    """
+    return _clusters(cluster_means(8, 3.0), n, seed, std)
+
+
+def moons(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
+    """Draw from two interleaved half circles, widened by Gaussian noise.
+
+    Args:
+        n: Number of points.
+        seed: Seed; None draws from torch's global state.
+        noise: Standard deviation of the widening, before scaling.
+
+    Returns:
+        Points `[n 2]`.
+
+    Chapter: quickstart
+    """
+    _check_count(n)
+    g = as_generator(seed)
+    angle = math.pi * torch.rand(n, generator=g)
+    lower = torch.rand(n, generator=g) < 0.5
+    x = torch.where(lower, 1 - angle.cos(), angle.cos())
+    y = torch.where(lower, 0.5 - angle.sin(), angle.sin())
+    points = torch.stack([x - 0.5, y - 0.25], dim=1)
+    return 2 * (points + noise * torch.randn(n, 2, generator=g))
+
+
+def spiral(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
+    """Draw from a spiral of one and a half turns, even in arc length.
+
+    Args:
+        n: Number of points.
+        seed: Seed; None draws from torch's global state.
+        noise: Standard deviation of the widening.
+
+    Returns:
+        Points `[n 2]`.
+
+    Chapter: quickstart
+    """
+    _check_count(n)
+    g = as_generator(seed)
+    radius = (0.04 + 0.96 * torch.rand(n, generator=g)).sqrt()  # arc length grows like r²
+    angle = 3 * math.pi * radius
+    points = 3 * radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
+    return points + noise * torch.randn(n, 2, generator=g)
+
+
+def checkerboard(n: int, *, seed: int | None = None) -> Tensor:
+    """Draw uniformly from the eight dark squares of a 4 by 4 board of side six.
+
+    Args:
+        n: Number of points.
+        seed: Seed; None draws from torch's global state.
+
+    Returns:
+        Points `[n 2]`.
+
+    Chapter: quickstart
+    """
+    _check_count(n)
+    g = as_generator(seed)
+    column = torch.randint(0, 4, (n,), generator=g)
+    row = 2 * torch.randint(0, 2, (n,), generator=g) + column % 2
+    corner = torch.stack([column, row], dim=1)
+    return 1.5 * (corner + torch.rand(n, 2, generator=g)) - 3.0
+
+
+def rings(n: int, *, seed: int | None = None, noise: float = 0.06) -> Tensor:
+    """Draw from two concentric circles of radius one and two and a half, even in arc length.
+
+    Args:
+        n: Number of points.
+        seed: Seed; None draws from torch's global state.
+        noise: Standard deviation of the radius.
+
+    Returns:
+        Points `[n 2]`.
+
+    Chapter: quickstart
+    """
+    _check_count(n)
+    g = as_generator(seed)
+    outer = torch.rand(n, generator=g) < 2.5 / 3.5
+    radius = torch.where(outer, 2.5, 1.0) + noise * torch.randn(n, generator=g)
+    angle = 2 * math.pi * torch.rand(n, generator=g)
+    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+DATASETS: dict[str, Callable[..., Tensor]] = {
+    "four clusters": four_clusters,
+    "eight Gaussians": eight_gaussians,
+    "moons": moons,
+    "spiral": spiral,
+    "checkerboard": checkerboard,
+    "rings": rings,
+}
+"""The samplers by the name that a figure shows; each is called as `sampler(n, seed=...)`."""
+
+
+def _clusters(means: Tensor, n: int, seed: int | None, std: float) -> Tensor:
+    _check_count(n)
+    g = as_generator(seed)
+    label = torch.randint(0, len(means), (n,), generator=g)
+    return means[label] + std * torch.randn(n, 2, generator=g)
+
+
+def _check_count(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"the number of points must be at least 1, but n = {n} came")

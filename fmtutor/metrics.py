@@ -1,0 +1,194 @@
+"""How far two samples are apart, and how straight the way between them is."""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from fmtutor.typing import as_generator, check_points
+
+__all__ = [
+    "energy_distance",
+    "frechet_distance",
+    "sliced_wasserstein",
+    "straightness",
+    "wasserstein",
+]
+
+
+def sliced_wasserstein(
+    x: Tensor, y: Tensor, *, projections: int = 500, p: float = 2.0, seed: int | None = 0
+) -> Tensor:
+    r"""Return the sliced Wasserstein distance (E_θ W_p(θ·x, θ·y)^p)^(1/p) of two samples.
+
+    On a line the optimal coupling pairs the sorted points, so each direction θ costs one sort. The
+    distance itself is returned, not its p-th power.
+
+    Args:
+        x: Points `[n ...]`.
+        y: Points `[m ...]`; for m ≠ n the quantile functions are compared on a common grid.
+        projections: Number of directions.
+        p: The exponent, at least 1.
+        seed: Seed of the directions; None draws from torch's global state.
+
+    Returns:
+        The distance, 0-d, in the unit of the points.
+
+    Raises:
+        TypeError: If an argument is not a floating-point tensor.
+        ValueError: If points differ in shape, a sample is empty or not finite, or p is below 1.
+
+    Reference: bonneel2015
+    Chapter: sampling
+    """
+    x, y = _samples(x, y)
+    if p < 1 or projections < 1:
+        raise ValueError(
+            f"p and projections must be at least 1, but p = {p} and projections = {projections}"
+        )
+    g = as_generator(seed, device=x.device)
+    theta = torch.randn(x.shape[1], projections, generator=g, dtype=x.dtype, device=x.device)
+    theta = theta / theta.norm(dim=0)
+    a, b = (x @ theta).sort(dim=0).values, (y @ theta).sort(dim=0).values
+    if len(a) != len(b):
+        n = max(len(a), len(b))
+        middle = 2 * torch.arange(n, device=x.device) + 1  # the quantile levels, times 2n
+        a, b = a[middle * len(a) // (2 * n)], b[middle * len(b) // (2 * n)]
+    distance: Tensor = (a - b).abs().pow(p).mean().pow(1 / p)
+    return distance
+
+
+def wasserstein(x: Tensor, y: Tensor, *, p: float = 2.0) -> Tensor:
+    r"""Return the exact Wasserstein distance W_p = (min_π mean_i ‖x_i − y_π(i)‖^p)^(1/p).
+
+    The minimum over permutations π is found by scipy's assignment solver, in time that grows like
+    n³: use it up to a few thousand points. The distance itself is returned, not its p-th power.
+
+    Args:
+        x: Points `[n ...]`.
+        y: Points `[n ...]`, as many as in `x`.
+        p: The exponent, at least 1.
+
+    Returns:
+        The distance, 0-d, in the unit of the points.
+
+    Raises:
+        TypeError: If an argument is not a floating-point tensor.
+        ValueError: If the shapes differ, a sample is empty or not finite, or p is below 1.
+
+    Reference: villani2009
+    Chapter: couplings
+    """
+    x, y = _samples(x, y)
+    if len(x) != len(y):
+        raise ValueError(f"x and y must hold equally many points, but {len(x)} and {len(y)} came")
+    if p < 1:
+        raise ValueError(f"p must be at least 1, but {p} came")
+    cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
+    row, column = linear_sum_assignment(cost.cpu().numpy())
+    return cost[torch.as_tensor(row), torch.as_tensor(column)].mean().pow(1 / p)
+
+
+def energy_distance(x: Tensor, y: Tensor) -> Tensor:
+    r"""Return the energy distance √(2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖) of two samples.
+
+    Zero for equal samples only; no projections, no parameters. The expectations are means over all
+    pairs, a point with itself included, which keeps the square root real.
+
+    Args:
+        x: Points `[n ...]`.
+        y: Points `[m ...]`.
+
+    Returns:
+        The distance, 0-d, in the square root of the unit of the points.
+
+    Raises:
+        TypeError: If an argument is not a floating-point tensor.
+        ValueError: If points differ in shape, or a sample is empty or not finite.
+
+    Reference: szekely2013
+    Chapter: sampling
+    """
+    x, y = _samples(x, y)
+    square = 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
+    return square.clamp(min=0).sqrt()
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
+    r"""Return the squared Fréchet distance of Gaussians fitted to two samples.
+
+    ‖m_x − m_y‖² + tr(C_x + C_y − 2 (C_x C_y)^½): the squared W_2 of the two Gaussians, reported
+    squared because that is what the FID is. The trace of the root comes from the eigenvalues of
+    the symmetric C_x^½ C_y C_x^½, in float64.
+
+    Args:
+        x: Features `[n d]`, n at least 2.
+        y: Features `[m d]`, m at least 2.
+
+    Returns:
+        The squared distance, 0-d, in the squared unit of the features.
+
+    Raises:
+        TypeError: If an argument is not a floating-point tensor.
+        ValueError: If points differ in shape, or a sample is too small or not finite.
+
+    Reference: heusel2017
+    Chapter: images
+    """
+    x, y = _samples(x, y)
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"a covariance needs 2 points, but {len(x)} and {len(y)} came")
+    dtype = x.dtype
+    x, y = x.double(), y.double()
+    c_x, c_y = x.T.cov().reshape(x.shape[1], -1), y.T.cov().reshape(y.shape[1], -1)
+    values, vectors = torch.linalg.eigh(c_x)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ c_y @ root).clamp(min=0).sqrt().sum()
+    mean = (x.mean(0) - y.mean(0)).square().sum()
+    square: Tensor = mean + c_x.trace() + c_y.trace() - 2 * cross
+    return square.to(dtype)
+
+
+def straightness(path: Tensor, times: Tensor) -> Tensor:
+    r"""Return ∫E‖ẋ_t − (x_1 − x_0)/(t_1 − t_0)‖² dt: zero for straight lines at constant speed.
+
+    The velocity ẋ is the difference quotient between neighbouring times.
+
+    Args:
+        path: Trajectories `[k b ...]`, as `sample(..., return_path=True)` gives them.
+        times: Their times `[k]`, strictly increasing.
+
+    Returns:
+        The integral, 0-d, a sum over the dimensions of a point and a mean over the batch.
+
+    Raises:
+        TypeError: If `path` is not a floating-point tensor.
+        ValueError: If the shapes do not fit or the times do not increase.
+
+    Reference: liu2023
+    Chapter: couplings
+    """
+    check_points(path, "path", finite=True)
+    if times.shape != path.shape[:1] or len(times) < 2:
+        raise ValueError(
+            f"times must be [k] with k at least 2 for a path [k b ...], but times is "
+            f"{[*times.shape]} and path is {[*path.shape]}"
+        )
+    h = times.to(path).diff()
+    if not bool((h > 0).all()):
+        raise ValueError("times must be strictly increasing")
+    flat = path.reshape(len(path), path.shape[1], -1)
+    velocity = flat.diff(dim=0) / h[:, None, None]
+    chord = (flat[-1] - flat[0]) / h.sum()
+    return (h * (velocity - chord).square().sum(2).mean(1)).sum()
+
+
+def _samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    check_points(x, "x", finite=True)
+    check_points(y, "y", finite=True)
+    if x.shape[1:] != y.shape[1:]:
+        raise ValueError(
+            f"x and y must hold points of one shape, but x is {[*x.shape]} and y is {[*y.shape]}"
+        )
+    return x.reshape(len(x), -1), y.reshape(len(y), -1).to(x)

@@ -1,0 +1,200 @@
+r"""Numerical solution of the sampling equation dx/dt = v(x, t).
+
+An explicit Runge-Kutta method is its Butcher tableau and nothing else: one function steps them
+all. The adaptive method comes from torchdiffeq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fmtutor.typing import VelocityField, check_points, check_same
+
+__all__ = ["METHODS", "TABLEAUX", "CountedField", "Tableau", "runge_kutta_step", "sample"]
+
+
+@dataclass(frozen=True)
+class Tableau:
+    r"""The coefficients of an explicit Runge-Kutta method.
+
+    Stage i evaluates k_i = v(x + h Σ_{j<i} a_ij k_j, t + c_i h) with c_i = Σ_j a_ij; the step is
+    x + h Σ_i b_i k_i.
+
+    Attributes:
+        a: Rows of the strictly lower triangle, the first one empty.
+        b: Weights of the stages; they sum to one.
+        order: The global error falls like h to this power.
+
+    Reference: hairer1993
+    Chapter: sampling
+    """
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    order: int
+
+
+TABLEAUX = {
+    "euler": Tableau(((),), (1.0,), order=1),
+    "midpoint": Tableau(((), (0.5,)), (0.0, 1.0), order=2),
+    "heun": Tableau(((), (1.0,)), (0.5, 0.5), order=2),
+    "rk4": Tableau(
+        ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), order=4
+    ),
+}
+"""The fixed-step methods by name."""
+
+METHODS = (*TABLEAUX, "dopri5")
+"""Every name that `sample` takes for `method`."""
+
+
+def runge_kutta_step(v: VelocityField, x: Tensor, t: Tensor, h: Tensor, tableau: Tableau) -> Tensor:
+    """Advance points from t to t + h by one step of an explicit Runge-Kutta method.
+
+    Args:
+        v: The velocity field.
+        x: Points `[b ...]` at time t.
+        t: The time, 0-d.
+        h: The step, 0-d; negative to go backward.
+        tableau: The method.
+
+    Returns:
+        Points `[b ...]` at time t + h.
+
+    Raises:
+        TypeError: If the field returns another dtype.
+        ValueError: If it returns another shape.
+
+    Reference: hairer1993
+    Chapter: sampling
+    """
+    stages: list[Tensor] = []
+    for row in tableau.a:
+        at = x
+        for weight, stage in zip(row, stages, strict=True):
+            at = at + (h * weight) * stage if weight else at
+        c = sum(row)
+        # Exactly at the end of the step for c = 1: t + h may round to just beyond 1.
+        stages.append(v(at, (t + c * h).clamp(0, 1).expand(len(x))))
+        check_same("v(x, t)", stages[-1], "x", x)
+    for weight, stage in zip(tableau.b, stages, strict=True):
+        x = x + (h * weight) * stage if weight else x
+    return x
+
+
+def sample(
+    v: VelocityField,
+    x0: Tensor,
+    *,
+    method: str = "euler",
+    steps: int = 100,
+    t0: float = 0.0,
+    t1: float = 1.0,
+    times: Tensor | Sequence[float] | None = None,
+    return_path: bool = False,
+    differentiable: bool = False,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> Tensor:
+    """Follow the velocity field from time t0 to t1: noise to data, or back with t0 > t1.
+
+    Args:
+        v: The velocity field.
+        x0: Points `[b ...]` at the first time.
+        method: One of "euler", "midpoint", "heun", "rk4" with steps as given, or "dopri5" with
+            steps of its own choice.
+        steps: Number of equal steps; for "dopri5" only the times that are returned.
+        t0: First time, in [0, 1].
+        t1: Last time, in [0, 1].
+        times: The times themselves, `[k]`, strictly monotone, instead of `steps`, `t0`, `t1`.
+        return_path: Whether to return the points at every time, not only the last.
+        differentiable: Whether gradients flow through the solution. Off, nothing is recorded.
+        rtol: Relative tolerance of "dopri5".
+        atol: Absolute tolerance of "dopri5".
+
+    Returns:
+        Points `[b ...]` at the last time, or `[k b ...]` at every time, the first one included.
+
+    Raises:
+        TypeError: If `x0` or the field's result is not floating point.
+        ValueError: If the method is unknown, `steps` is below 1, the times are not strictly
+            monotone within [0, 1], or a shape does not fit.
+
+    Reference: hairer1993, chen2018
+    Chapter: sampling
+    """
+    check_points(x0, "x0", finite=True)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, but {method!r} came")
+    grid = _time_grid(x0, steps, t0, t1, times)
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        if method == "dopri5":
+            path = _dopri5(v, x0, grid, rtol, atol)
+            return path if return_path else path[-1]
+        x, points = x0, [x0]
+        for t, h in zip(grid, grid.diff(), strict=False):
+            x = runge_kutta_step(v, x, t, h, TABLEAUX[method])
+            if return_path:
+                points.append(x)
+        return torch.stack(points) if return_path else x
+
+
+class CountedField:
+    """A velocity field that counts how often it is evaluated (NFE), each batch as one.
+
+    Attributes:
+        count: Number of evaluations so far.
+
+    Chapter: sampling
+    """
+
+    def __init__(self, v: VelocityField) -> None:
+        self.v = v
+        self.count = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return `v(x, t)` and count it."""
+        self.count += 1
+        return self.v(x, t)
+
+
+def _time_grid(
+    x: Tensor, steps: int, t0: float, t1: float, times: Tensor | Sequence[float] | None
+) -> Tensor:
+    if times is None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, but {steps} came")
+        # In float64 first: the grid of a float32 batch is then the rounded exact one.
+        times = torch.linspace(t0, t1, steps + 1, dtype=torch.float64)
+    grid = torch.as_tensor(times).to(x)
+    if grid.ndim != 1 or len(grid) < 2:
+        raise ValueError(f"times must be [k] with k at least 2, but shape {[*grid.shape]} came")
+    step = grid.diff()
+    if not bool((step > 0).all() or (step < 0).all()):
+        raise ValueError(f"times must be strictly monotone, but {_brief(grid)} came")
+    if not bool(((grid >= 0) & (grid <= 1)).all()):
+        raise ValueError(
+            f"times must lie in [0, 1] (0 is noise, 1 is data), but {_brief(grid)} came"
+        )
+    return grid
+
+
+def _brief(grid: Tensor) -> str:
+    values = [f"{value:g}" for value in grid.tolist()]
+    return ", ".join(values if len(values) <= 6 else [*values[:3], "...", *values[-2:]])
+
+
+def _dopri5(v: VelocityField, x0: Tensor, grid: Tensor, rtol: float, atol: float) -> Tensor:
+    from torchdiffeq import odeint  # slow to import, and no other method needs it
+
+    def f(t: Tensor, x: Tensor) -> Tensor:
+        return v(x, t.to(x).clamp(0, 1).expand(len(x)))
+
+    # Without step_t the solver steps over the last time and interpolates: it would look beyond 1.
+    options = {"step_t": grid[-1:]}
+    path: Tensor = odeint(f, x0, grid, rtol=rtol, atol=atol, method="dopri5", options=options)
+    return path
