@@ -1,0 +1,49 @@
+"""The graders of `notation`: the right answer passes, each usual mistake is named."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fmtutor.checks import GradeError
+from fmtutor.exercises import notation
+
+RIGHT = [
+    (notation.grade_align, lambda t, x: t.reshape(len(t), *[1] * (x.ndim - 1))),
+    (notation.grade_convert, lambda model: lambda x, t: -model(x, 1000 * (1 - t))),
+    (notation.grade_guidance, lambda c, u, w: u + (1 + w) * (c - u)),
+    (notation.grade_contraction, lambda time: 1 - time),
+]
+
+WRONG = [
+    (notation.grade_align, lambda t, x: t, "shape"),
+    (notation.grade_align, lambda t, x: t[:, None], "shape"),
+    (notation.grade_convert, lambda model: lambda x, t: model(x, 1000 * (1 - t)), "sign is not"),
+    (notation.grade_convert, lambda model: lambda x, t: -model(x, 1000 * t), "clock is not"),
+    (notation.grade_convert, lambda model: lambda x, t: model(x, 1000 * t), "sign and clock"),
+    (notation.grade_convert, lambda model: lambda x, t: -model(x, 1 - t), "runs to 1000"),
+    (notation.grade_guidance, lambda c, u, w: u + w * (c - u), "0 is off there"),
+    (notation.grade_guidance, lambda c, u, w: c + (1 + w) * (u - c), "swapped"),
+    (notation.grade_contraction, lambda time: 1 / (1 - time), "the flow contracts"),
+    (notation.grade_contraction, lambda time: time, "runs backward"),
+]
+
+
+@pytest.mark.parametrize(("grader", "answer"), RIGHT)
+def test_right_answer_passes(grader: Callable, answer: Callable, capsys) -> None:
+    grader(answer)
+    assert capsys.readouterr().out.startswith("✓ ")
+
+
+@pytest.mark.parametrize(("grader", "answer", "diagnosis"), WRONG)
+def test_mistake_is_named(grader: Callable, answer: Callable, diagnosis: str) -> None:
+    with pytest.raises(GradeError, match=diagnosis):
+        grader(answer)
+
+
+@pytest.mark.parametrize(("grader", "_"), RIGHT)
+def test_no_attempt_is_no_mistake(grader: Callable, _: Callable, capsys) -> None:
+    def unanswered(*arguments: object) -> None:
+        raise NotImplementedError
+
+    grader(unanswered)
+    assert "not attempted yet" in capsys.readouterr().out
