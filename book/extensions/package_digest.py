@@ -1,0 +1,69 @@
+"""Sphinx extension: a change in the package re-executes the book.
+
+jupyter-cache recognises a notebook by its own cells, so it would go on showing outputs of code
+that has since been edited. Here the cache lives in a folder named after the contents of the
+package. Its path is a configuration value of Sphinx's "env" kind: when it changes, Sphinx reads
+every page anew, and each notebook finds an empty cache and runs.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+PACKAGE = Path(__file__).resolve().parents[2] / "fmtutor"
+CACHES = ".jupyter_cache"
+
+
+def package_files(package: Path) -> Iterable[Path]:
+    """Every source and data file of the package, in a fixed order, without byte code."""
+    files = (p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return sorted(files, key=lambda p: p.relative_to(package).as_posix())
+
+
+def digest(package: Path) -> str:
+    """A short hash of the names and contents of the package's files."""
+    sha = hashlib.sha256()
+    for path in package_files(package):
+        name, content = path.relative_to(package).as_posix().encode(), path.read_bytes()
+        # Lengths keep two files apart from one that reads like both.
+        sha.update(b"%d %d " % (len(name), len(content)) + name + content)
+    return sha.hexdigest()[:16]
+
+
+def choose_cache(app: Sphinx, config: Config) -> None:
+    """Point myst-nb at the cache of this state of the package."""
+    config.nb_execution_cache_path = str(app.outdir.parent / CACHES / digest(PACKAGE))
+
+
+def drop_stale_caches(app: Sphinx) -> None:
+    """Remove the caches of earlier states of the package."""
+    current = Path(app.config.nb_execution_cache_path)
+    for stale in current.parent.glob("*"):
+        if stale != current:
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+
+
+def forget_after_warning(app: Sphinx, _error: Exception | None) -> None:
+    """Make the next build read every page again if this one warned.
+
+    Sphinx skips a page that has not changed, and its warnings with it: the second of two equal
+    builds with -W would pass.
+    """
+    if app._warncount:
+        (app.doctreedir / "environment.pickle").unlink(missing_ok=True)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    # The chapters' networks are small. On a busy machine OpenMP's threads spin while they wait for
+    # each other, and a training cell takes ten times as long with two threads as with one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    app.connect("config-inited", choose_cache)
+    app.connect("builder-inited", drop_stale_caches)
+    app.connect("build-finished", forget_after_warning, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,250 @@
+"""The built site, as a reader's browser sees it. `make book` builds it."""
+
+import os
+import re
+import shutil
+import sys
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build" / "html"
+sys.path.append(str(ROOT / "tools"))
+
+import notebooks  # noqa: E402
+
+PAGES = [Path(name).with_suffix(".html").as_posix() for name in notebooks.toc_files()]
+DESKTOP, PHONE = (1280, 900), (375, 800)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 120_000  # milliseconds: a busy machine is slow, not broken
+MINIMUM_CONTRAST = 4.5  # WCAG 2, level AA, body text
+
+each_page = pytest.mark.parametrize("page", PAGES)
+
+# Text against what is painted behind it: the nearest grounds below it, blended.
+CONTRAST = """
+() => {
+  const rgba = (css) => {
+    const v = css.match(/[\\d.]+/g).map(Number);
+    return [v[0], v[1], v[2], v.length > 3 ? v[3] : 1];
+  };
+  const over = ([r, g, b, a], base) => [r, g, b].map((c, i) => c * a + base[i] * (1 - a));
+  const ground = (el) => {
+    const layers = [];
+    for (let e = el; e; e = e.parentElement) {
+      const c = rgba(getComputedStyle(e).backgroundColor);
+      if (c[3] > 0) layers.unshift(c);
+      if (c[3] === 1) break;
+    }
+    return layers.reduce((base, layer) => over(layer, base), [255, 255, 255]);
+  };
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((c) => c / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const selector = 'article :is(p, li, h1, h2, h3, figcaption, a, code, pre span, td, th, summary),'
+    + '.bd-sidebar-primary :is(p, a, span), .bd-sidebar-secondary a';
+  return [...document.querySelectorAll(selector)]
+    .filter((el) => el.checkVisibility({ visibilityProperty: true, opacityProperty: true })
+      && [...el.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+    .map((el) => {
+      const base = ground(el);
+      const text = over(rgba(getComputedStyle(el).color), base);
+      const [dark, light] = [luminance(base), luminance(text)].sort((a, b) => a - b);
+      return [(light + 0.05) / (dark + 0.05), el.tagName, el.textContent.trim().slice(0, 40)];
+    });
+}
+"""
+
+# A figure must read on a light and on a dark page: a transparent ground, no large white areas, and
+# neither text nor axes in black.
+UNFIT = """
+() => [...document.querySelectorAll('article img')].flatMap((img) => {
+  const [width, height] = [img.naturalWidth, img.naturalHeight];
+  const context = Object.assign(document.createElement('canvas'), { width, height })
+    .getContext('2d');
+  context.drawImage(img, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height).data;
+  let [white, black] = [0, 0];
+  for (let i = 0; i < pixels.length; i += 4) {
+    if (pixels[i + 3] < 200) continue;
+    white += Math.min(pixels[i], pixels[i + 1], pixels[i + 2]) > 245;
+    black += Math.max(pixels[i], pixels[i + 1], pixels[i + 2]) < 40;
+  }
+  const found = [];
+  if (pixels[3] > 250 || getComputedStyle(img).backgroundColor !== 'rgba(0, 0, 0, 0)')
+    found.push('an opaque ground');
+  if (white > 0.2 * width * height) found.push('large white areas');
+  if (black > 0.002 * width * height) found.push('black ink');
+  return found.map((fault) => `${fault}: ${img.alt}`);
+})
+"""
+
+
+def unavailable(reason):
+    """Skip on a reader's machine; fail where these tests are mandatory."""
+    if os.environ.get("FMTUTOR_REQUIRE_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def site():
+    if not (SITE / "index.html").is_file():
+        unavailable("no site in _build/html: run `make book` first")
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        unavailable(
+            f"no browser ({', '.join(BROWSERS)}): install one, on Debian or Ubuntu with "
+            "`apt-get install chromium`"
+        )
+    sync_api = pytest.importorskip("playwright.sync_api")
+    # Chromium's sandbox refuses to run as root, as in a container.
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=sandbox)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page; what went wrong on it is collected in `page.trouble`."""
+    contexts = []
+
+    def visit(name, size=DESKTOP, scheme="light", until="load"):
+        width, height = size
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            # No colour is measured halfway through a transition.
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.trouble = trouble = []
+
+        def on_console(message):
+            if message.type in ("error", "warning"):
+                trouble.append(f"{message.type}: {message.text}")
+
+        def on_request(request):
+            if not request.url.startswith((address, "data:", "blob:")):
+                trouble.append(f"foreign request: {request.url}")
+
+        def on_response(response):
+            if response.status >= 400:
+                trouble.append(f"{response.status}: {response.url}")
+
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
+        page.on("request", on_request)
+        page.on("response", on_response)
+        page.goto(address + name, wait_until=until)
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def searches(page):
+    return [box for box in page.locator(".search-button__button").all() if box.is_visible()] + [
+        box for box in page.locator("input[type=search]").all() if box.is_visible()
+    ]
+
+
+@each_page
+def test_page_loads_without_trouble(visit, page):
+    opened = visit(page, until="networkidle")
+    assert not opened.trouble, opened.trouble
+    assert len(searches(opened)) == 1, "a page has one search box"
+    assert opened.locator("article h1").count() == 1
+
+
+@each_page
+def test_figures_are_described(visit, page):
+    opened = visit(page)
+    for image in opened.locator("article img").all():
+        alt = (image.get_attribute("alt") or "").strip()
+        source = image.get_attribute("src")
+        assert len(alt.split()) >= 3, f"{source} has no alt text but {alt!r}"
+        assert not re.search(r"[0-9a-f]{16}|\.(png|svg|jpe?g|gif)$", alt), f"{source}: {alt!r}"
+    for figure in opened.locator("article figure").all():
+        assert figure.locator("figcaption").inner_text().strip(), "a figure lacks its caption"
+
+
+@each_page
+def test_page_fits_a_phone(visit, page):
+    opened = visit(page, size=PHONE, until="networkidle")
+    assert not opened.trouble, opened.trouble
+    assert len(searches(opened)) == 1, "a page has one search box"
+    assert opened.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    wider = opened.locator("article").evaluate("a => a.scrollWidth - a.clientWidth")
+    assert wider <= 0, f"the text is {wider} px wider than its column"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@each_page
+def test_text_is_legible(visit, page, scheme):
+    opened = visit(page, scheme=scheme)
+    assert opened.locator("html").get_attribute("data-theme") == scheme
+    measured = opened.evaluate(CONTRAST)
+    assert measured, "no text found"
+    faint = [entry for entry in measured if entry[0] < MINIMUM_CONTRAST]
+    assert not faint, f"contrast below {MINIMUM_CONTRAST}: {faint[:5]}"
+    unfit = opened.evaluate(UNFIT)
+    assert not unfit, f"figures that do not read in both themes: {unfit}"
+
+
+class Links(HTMLParser):
+    """The ids and the links of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.hrefs = set(), []
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.ids.add(attributes.get("id"))
+        if tag == "a" and attributes.get("href"):
+            self.hrefs.append(attributes["href"])
+
+
+@each_page
+def test_internal_links_resolve(site, page):
+    for href in Links(site / page).hrefs:
+        parts = urlsplit(href)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (site / page).parent / unquote(parts.path) if parts.path else site / page
+        assert target.is_file(), f"{page} links to {href}"
+        if parts.fragment and target.suffix == ".html":
+            assert unquote(parts.fragment) in Links(target).ids, f"{page} links to {href}"
