@@ -10,7 +10,12 @@ from torch import Tensor
 
 from fmtutor.typing import Time, VelocityField, batch_time, check_points, check_same
 
-__all__ = ["continuity_residual", "divergence"]
+__all__ = [
+    "continuity_residual",
+    "divergence",
+    "divergence_probes",
+    "velocity_and_divergence",
+]
 
 
 def divergence(
@@ -47,22 +52,68 @@ def divergence(
     Chapter: continuity
     """
     check_points(x)
-    if method not in ("exact", "hutchinson"):
-        raise ValueError(f"method must be 'exact' or 'hutchinson', but {method!r} came")
-    t = batch_time(t, x)
+    probes = divergence_probes(x, method, generator)
+    return velocity_and_divergence(v, x, batch_time(t, x), probes, differentiable=differentiable)[1]
+
+
+def divergence_probes(
+    x: Tensor,
+    method: Literal["exact", "hutchinson"] = "exact",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the vectors e for which Σ e·(∂v/∂x)e is the divergence, or has it as its mean.
+
+    Args:
+        x: Points `[b ...]`.
+        method: "exact": the d unit vectors. "hutchinson": one vector of random signs a point.
+        generator: Generator of the signs.
+
+    Returns:
+        Probes `[d b ...]` or `[1 b ...]`.
+
+    Raises:
+        ValueError: If the method is unknown.
+
+    Reference: hutchinson1990
+    Chapter: likelihood
+    """
+    if method == "exact":
+        d = x[0].numel()
+        basis = torch.eye(d, dtype=x.dtype, device=x.device)
+        return basis.reshape(d, 1, *x.shape[1:]).expand(d, *x.shape)
+    if method == "hutchinson":
+        signs = torch.randint(0, 2, x.shape, generator=generator, device=x.device)
+        return (2 * signs - 1).to(x.dtype)[None]
+    raise ValueError(f"method must be 'exact' or 'hutchinson', but {method!r} came")
+
+
+def velocity_and_divergence(
+    v: VelocityField, x: Tensor, t: Tensor, probes: Tensor, *, differentiable: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return v(x, t) `[b ...]` and its divergence `[b]` from one forward pass.
+
+    Args:
+        v: A velocity field.
+        x: Points `[b ...]`.
+        t: Times `[b]`.
+        probes: As `divergence_probes` gives them.
+        differentiable: Whether the results can themselves be differentiated.
+
+    Returns:
+        Velocities and divergences.
+
+    Raises:
+        TypeError: If the field returns another dtype.
+        ValueError: If it returns another shape.
+
+    Chapter: likelihood
+    """
     with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
+        x = x if differentiable and x.requires_grad else x.detach().requires_grad_()
         u = v(x, t)
         check_same("v(x, t)", u, "x", x)
-        if method == "exact":
-            d = x[0].numel()
-            basis = torch.eye(d, dtype=x.dtype, device=x.device)  # [d d]
-            probes = basis.reshape(d, 1, *x.shape[1:]).expand(d, *x.shape)  # [d b ...]
-        else:
-            signs = torch.randint(0, 2, x.shape, generator=generator, device=x.device)
-            probes = (2 * signs - 1).to(x.dtype)[None]  # [1 b ...]
         if not u.requires_grad:  # the field does not depend on x
-            return x.new_zeros(len(x))
+            return u, x.new_zeros(len(x))
         rows = torch.autograd.grad(
             u,
             x,
@@ -71,7 +122,8 @@ def divergence(
             create_graph=differentiable,
             materialize_grads=True,
         )[0]  # [probes b ...]
-    return (rows * probes).reshape(len(probes), len(x), -1).sum((0, 2))
+    divergences = (rows * probes).reshape(len(probes), len(x), -1).sum((0, 2))
+    return (u, divergences) if differentiable else (u.detach(), divergences)
 
 
 def continuity_residual(

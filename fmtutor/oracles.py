@@ -54,7 +54,7 @@ class GaussianMixture:
         self.means = means
         self.stds = self._per_component(
             "stds",
-            torch.as_tensor(stds).to(means).expand(k)
+            torch.as_tensor(stds, dtype=means.dtype, device=means.device).expand(k)
             if not isinstance(stds, Tensor) or stds.ndim == 0
             else stds,
         )

@@ -167,6 +167,7 @@ def arrows(
     n: int = 14,
     color: str = COLORS["velocity"],
     scale: float | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Draw a velocity field in the plane at one time as arrows on a grid.
 
@@ -178,10 +179,11 @@ def arrows(
         n: Number of arrows along a side.
         color: Colour of the arrows.
         scale: Speed that an arrow of unit length stands for; None lets matplotlib choose.
+        dtype: Floating-point type in which the field is evaluated.
     """
-    x = grid_points(limit, n)
+    x = grid_points(limit, n, dtype)
     with torch.no_grad():
-        u = v(x, torch.full((len(x),), t))
+        u = v(x, torch.full((len(x),), t, dtype=dtype))
     ax.quiver(
         x[:, 0],
         x[:, 1],
@@ -204,6 +206,7 @@ def density(
     n: int = 160,
     kind: str = "data",
     vmax: float | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Draw a density in the plane, from transparent to the colour of its kind.
 
@@ -214,9 +217,10 @@ def density(
         n: Number of pixels along a side.
         kind: A key of `COLORS`.
         vmax: Density at which the colour is full; None takes the largest one.
+        dtype: Floating-point type in which the density is evaluated.
     """
     with torch.no_grad():
-        p = log_prob(grid_points(limit, n)).exp().reshape(n, n).cpu()
+        p = log_prob(grid_points(limit, n, dtype)).exp().reshape(n, n).cpu().numpy()
     red, green, blue = mpl.colors.to_rgb(COLORS[kind])
     shades = LinearSegmentedColormap.from_list(
         kind, [(red, green, blue, 0.0), (red, green, blue, 0.95)]

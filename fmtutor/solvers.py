@@ -170,7 +170,7 @@ def _time_grid(
             raise ValueError(f"steps must be at least 1, but {steps} came")
         # In float64 first: the grid of a float32 batch is then the rounded exact one.
         times = torch.linspace(t0, t1, steps + 1, dtype=torch.float64)
-    grid = torch.as_tensor(times).to(x)
+    grid = torch.as_tensor(times, dtype=x.dtype, device=x.device)
     if grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"times must be [k] with k at least 2, but shape {[*grid.shape]} came")
     step = grid.diff()
@@ -192,7 +192,9 @@ def _dopri5(v: VelocityField, x0: Tensor, grid: Tensor, rtol: float, atol: float
     from torchdiffeq import odeint  # slow to import, and no other method needs it
 
     def f(t: Tensor, x: Tensor) -> Tensor:
-        return v(x, t.to(x).clamp(0, 1).expand(len(x)))
+        u = v(x, t.to(x).clamp(0, 1).expand(len(x)))
+        check_same("v(x, t)", u, "x", x)
+        return u
 
     # Without step_t the solver steps over the last time and interpolates: it would look beyond 1.
     options = {"step_t": grid[-1:]}
