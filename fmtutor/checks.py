@@ -143,8 +143,9 @@ def grade(
         except NotImplementedError:
             given = None
         except Exception as error:
+            hint = "; align times with align_time" if "size of tensor" in str(error) else ""
             raise GradeError(
-                f"✗ {exercise}: your function raised {type(error).__name__}: {error}"
+                f"✗ {exercise}: your function raised {type(error).__name__}: {error}{hint}"
                 f" (it was called with {_describe(arguments)})"
             ) from error
         if given is None or given is ...:
@@ -191,7 +192,9 @@ def _diagnose(
     if given.numel() > 1:  # one number is always a multiple of another
         factor = (given * expected).sum() / expected.square().sum()
         if factor != 0 and _close(given, factor * expected, tol):
-            return f"right up to a constant factor: yours is {factor.item():.4g} times too large"
+            return (
+                f"right up to a constant factor: yours is {factor.item():.4g} times the right value"
+            )
         if _close(given - given.mean(), expected - expected.mean(), tol):
             offset = (given - expected).mean().item()
             return f"right up to a constant: yours is {offset:.4g} too large"
@@ -215,7 +218,8 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _close(a: Tensor, b: Tensor, tol: float) -> bool:
-    scale = max(float(b.abs().max()) if b.numel() else 0.0, 1e-12)
+    # Relative to the largest entry; where all are zero there is none, and `tol` is absolute.
+    scale = (float(b.abs().max()) if b.numel() else 0.0) or 1.0
     return bool(((a - b).abs() <= tol * scale).all())
 
 

@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 import threading
-from functools import partial
+from functools import cache, partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,8 +25,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 120_000  # milliseconds: a busy machine is slow, not broken
 MINIMUM_CONTRAST = 4.5  # WCAG 2, level AA, body text
 
-each_page = pytest.mark.parametrize("page", PAGES)
-
 # Text against what is painted behind it: the nearest grounds below it, blended.
 CONTRAST = """
 () => {
@@ -35,14 +33,14 @@ CONTRAST = """
     return [v[0], v[1], v[2], v.length > 3 ? v[3] : 1];
   };
   const over = ([r, g, b, a], base) => [r, g, b].map((c, i) => c * a + base[i] * (1 - a));
+  const known = new Map();
   const ground = (el) => {
-    const layers = [];
-    for (let e = el; e; e = e.parentElement) {
-      const c = rgba(getComputedStyle(e).backgroundColor);
-      if (c[3] > 0) layers.unshift(c);
-      if (c[3] === 1) break;
+    if (!el) return [255, 255, 255];
+    if (!known.has(el)) {
+      const c = rgba(getComputedStyle(el).backgroundColor);
+      known.set(el, c[3] === 1 ? c.slice(0, 3) : over(c, ground(el.parentElement)));
     }
-    return layers.reduce((base, layer) => over(layer, base), [255, 255, 255]);
+    return known.get(el);
   };
   const luminance = (rgb) => {
     const [r, g, b] = rgb.map((c) => c / 255)
@@ -131,47 +129,47 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def visit(browser, address):
-    """Open a page; what went wrong on it is collected in `page.trouble`."""
-    contexts = []
+@pytest.fixture(scope="module", params=PAGES)
+def opened(request, browser, address):
+    """A page of the book, loaded once for all tests; its troubles are in `opened.trouble`.
 
-    def visit(name, size=DESKTOP, scheme="light", until="load"):
-        width, height = size
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,
-            # No colour is measured halfway through a transition.
-            reduced_motion="reduce",
-        )
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        page = context.new_page()
-        page.trouble = trouble = []
+    Setting the formulas of a long page takes seconds. So the page is loaded once, and each test
+    sets the size and the colour scheme that it looks at: the page follows both without a reload.
+    """
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.trouble = trouble = []
+    page.name = request.param
 
-        def on_console(message):
-            if message.type in ("error", "warning"):
-                trouble.append(f"{message.type}: {message.text}")
+    def on_console(message):
+        if message.type in ("error", "warning"):
+            trouble.append(f"{message.type}: {message.text}")
 
-        def on_request(request):
-            if not request.url.startswith((address, "data:", "blob:")):
-                trouble.append(f"foreign request: {request.url}")
+    def on_request(request):
+        if not request.url.startswith((address, "data:", "blob:")):
+            trouble.append(f"foreign request: {request.url}")
 
-        def on_response(response):
-            if response.status >= 400:
-                trouble.append(f"{response.status}: {response.url}")
+    def on_response(response):
+        if response.status >= 400:
+            trouble.append(f"{response.status}: {response.url}")
 
-        page.on("console", on_console)
-        page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
-        page.on("request", on_request)
-        page.on("response", on_response)
-        page.goto(address + name, wait_until=until)
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        return page
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
+    page.on("request", on_request)
+    page.on("response", on_response)
+    look(page)
+    page.goto(address + request.param, wait_until="networkidle")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    # No colour is measured halfway through a transition.
+    page.add_style_tag(content="*, ::before, ::after { transition: none !important }")
+    yield page
+    context.close()
 
-    yield visit
-    for context in contexts:
-        context.close()
+
+def look(page, size=DESKTOP, scheme="light"):
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme=scheme)
 
 
 def searches(page):
@@ -180,29 +178,27 @@ def searches(page):
     ]
 
 
-@each_page
-def test_page_loads_without_trouble(visit, page):
-    opened = visit(page, until="networkidle")
+def test_page_loads_without_trouble(opened):
+    look(opened)
     assert not opened.trouble, opened.trouble
     assert len(searches(opened)) == 1, "a page has one search box"
     assert opened.locator("article h1").count() == 1
 
 
-@each_page
-def test_figures_are_described(visit, page):
-    opened = visit(page)
-    for image in opened.locator("article img").all():
-        alt = (image.get_attribute("alt") or "").strip()
-        source = image.get_attribute("src")
+def test_figures_are_described(opened):
+    for alt, source in opened.locator("article img").evaluate_all(
+        "images => images.map((i) => [i.alt.trim(), i.getAttribute('src')])"
+    ):
         assert len(alt.split()) >= 3, f"{source} has no alt text but {alt!r}"
         assert not re.search(r"[0-9a-f]{16}|\.(png|svg|jpe?g|gif)$", alt), f"{source}: {alt!r}"
-    for figure in opened.locator("article figure").all():
-        assert figure.locator("figcaption").inner_text().strip(), "a figure lacks its caption"
+    captions = opened.locator("article figure").evaluate_all(
+        "figures => figures.map((f) => f.querySelector('figcaption')?.innerText.trim())"
+    )
+    assert all(captions), "a figure lacks its caption"
 
 
-@each_page
-def test_page_fits_a_phone(visit, page):
-    opened = visit(page, size=PHONE, until="networkidle")
+def test_page_fits_a_phone(opened):
+    look(opened, size=PHONE)
     assert not opened.trouble, opened.trouble
     assert len(searches(opened)) == 1, "a page has one search box"
     assert opened.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
@@ -211,10 +207,9 @@ def test_page_fits_a_phone(visit, page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@each_page
-def test_text_is_legible(visit, page, scheme):
-    opened = visit(page, scheme=scheme)
-    assert opened.locator("html").get_attribute("data-theme") == scheme
+def test_text_is_legible(opened, scheme):
+    look(opened, scheme=scheme)
+    opened.wait_for_function(f"() => document.documentElement.dataset.theme === '{scheme}'")
     measured = opened.evaluate(CONTRAST)
     assert measured, "no text found"
     faint = [entry for entry in measured if entry[0] < MINIMUM_CONTRAST]
@@ -238,13 +233,18 @@ class Links(HTMLParser):
             self.hrefs.append(attributes["href"])
 
 
-@each_page
+@cache
+def links(path):
+    return Links(path)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_internal_links_resolve(site, page):
-    for href in Links(site / page).hrefs:
+    for href in links(site / page).hrefs:
         parts = urlsplit(href)
         if parts.scheme or parts.netloc:
             continue
         target = (site / page).parent / unquote(parts.path) if parts.path else site / page
         assert target.is_file(), f"{page} links to {href}"
         if parts.fragment and target.suffix == ".html":
-            assert unquote(parts.fragment) in Links(target).ids, f"{page} links to {href}"
+            assert unquote(parts.fragment) in links(target).ids, f"{page} links to {href}"

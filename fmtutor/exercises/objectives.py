@@ -83,6 +83,9 @@ def grade_gap(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     def of_data(data: Tensor, x: Tensor, t: Tensor) -> Tensor:
         return reference(data, x, t) * (1 - t) ** 2
 
+    def divided_once(data: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return reference(data, x, t) * (1 - t)
+
     g = torch.Generator().manual_seed(42)
     data = torch.randn(6, 3, generator=g, dtype=torch.float64)
     x = torch.randn(20, 3, generator=g, dtype=torch.float64)
@@ -96,6 +99,7 @@ def grade_gap(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
             ("a sum over dimensions is asked for, this is the mean", mean_over_dimensions),
             ("every data point has the same weight; use the posterior given x", no_weights),
             ("this is the variance of x1; the target is (x1 - x)/(1 - t)", of_data),
+            ("a variance is divided by the square of 1 - t", divided_once),
         ],
     )
 
@@ -123,6 +127,9 @@ def grade_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     def only_c(u: Tensor, w: Tensor, c: Tensor) -> Tensor:
         return c @ u / c.sum()
 
+    def by_sum_of_c(u: Tensor, w: Tensor, c: Tensor) -> Tensor:
+        return (w * c) @ u / c.sum()
+
     g = torch.Generator().manual_seed(43)
     u = torch.randn(7, 2, generator=g, dtype=torch.float64)
     w = torch.rand(7, generator=g, dtype=torch.float64).softmax(0)
@@ -136,6 +143,7 @@ def grade_weighted(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
             ("this is the unweighted field; the weights of the loss change it", unweighted),
             ("right up to normalisation: the weights w c do not sum to one", unnormalised),
             ("the posterior weights are missing", only_c),
+            ("divide by the sum of w c, not of c", by_sum_of_c),
         ],
     )
 
@@ -160,6 +168,9 @@ def grade_energy(answer: Callable[[float, float, float], float]) -> None:
     def optimal(m: float, s0: float, s1: float) -> float:
         return m**2 + (s0 - s1) ** 2
 
+    def added(m: float, s0: float, s1: float) -> float:
+        return m**2 + s0**2 + s1**2 + 0.5 * math.pi * s0 * s1
+
     grade(
         "energy",
         answer,
@@ -168,5 +179,7 @@ def grade_energy(answer: Callable[[float, float, float], float]) -> None:
         mistakes=[
             ("this is the mean square of the targets; subtract what no field can fit", of_targets),
             ("this is the least possible energy, W2²; independent pairs cost more", optimal),
+            ("what no field can fit is subtracted, not added", added),
+            ("the shift of the mean costs m²", lambda m, s0, s1: reference(0.0, s0, s1)),
         ],
     )

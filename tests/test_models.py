@@ -1,0 +1,125 @@
+"""The network: what goes in, what comes out, and the formula of its time features."""
+
+import math
+
+import pytest
+import torch
+
+from fmtutor.models import MLP, TimeEmbedding
+
+
+@pytest.mark.parametrize(
+    ("dim", "width", "depth", "time_dim"), [(2, 128, 3, 16), (1, 1, 1, 2), (5, 8, 2, 4)]
+)
+@pytest.mark.parametrize("b", [1, 2, 5])
+def test_shapes(dim, width, depth, time_dim, b):
+    model = MLP(dim, width, depth, time_dim)
+    v = model(torch.zeros(b, dim), torch.rand(b))
+    assert v.shape == (b, dim)
+    linear = [layer for layer in model.layers if isinstance(layer, torch.nn.Linear)]
+    assert len(linear) == depth + 1
+    assert linear[0].in_features == dim + time_dim
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_form_of_a_time_gives_one_answer(dtype):
+    model, x = MLP(3, 16, 2).to(dtype), torch.randn(3, 3, dtype=dtype)
+    forms = [0.25, torch.tensor(0.25), torch.full((3,), 0.25), torch.full((3,), 0.25).double()]
+    results = [model(x, t) for t in forms]
+    for result in results:
+        assert result.dtype == dtype
+        assert torch.equal(result, results[0])
+
+
+def test_each_row_is_on_its_own():
+    model, x, t = MLP(3, 16, 2).double(), torch.randn(3, 3).double(), torch.rand(3).double()
+    for i in range(3):
+        torch.testing.assert_close(model(x, t)[i], model(x[i : i + 1], t[i : i + 1])[0])
+
+
+def test_time_and_point_both_matter():
+    torch.manual_seed(0)
+    model, x = MLP(2, 16, 2), torch.randn(4, 2)
+    assert (model(x, 0.0) - model(x, 1.0)).abs().max() > 1e-3  # the slowest feature tells the ends
+    assert (model(x, 0.5) - model(x + 0.1, 0.5)).abs().min() > 0
+    assert (model(x, 0.5) - model(x, 0.51)).abs().max() > 1e-5
+
+
+def test_a_time_slightly_outside_is_allowed_for_finite_differences():
+    assert MLP()(torch.zeros(2, 2), 1.0 + 1e-3).isfinite().all()
+    assert MLP()(torch.zeros(2, 2), -1e-3).isfinite().all()
+
+
+@pytest.mark.parametrize(("dim", "top"), [(2, 8.0), (4, 8.0), (16, 8.0), (6, 3.0)])
+def test_embedding_by_hand(dim, top):
+    t = torch.tensor([0.0, 0.3, 1.0])
+    half = dim // 2
+    features = TimeEmbedding(dim, top)(t)
+    assert features.shape == (3, dim)
+    for j in range(half):
+        frequency = 0.5 * (top / 0.5) ** (j / max(half - 1, 1))
+        for row, time in zip(features, t.tolist(), strict=True):
+            angle = 2 * math.pi * frequency * time
+            assert row[j].item() == pytest.approx(math.cos(angle), abs=1e-5)
+            assert row[half + j].item() == pytest.approx(math.sin(angle), abs=1e-5)
+
+
+def test_frequencies_run_from_one_half_to_the_fastest():
+    frequencies = TimeEmbedding(16, 8.0).frequencies
+    assert frequencies[0] == 0.5
+    assert frequencies[-1].item() == pytest.approx(8.0)
+    ratio = frequencies[1:] / frequencies[:-1]
+    torch.testing.assert_close(ratio, ratio[:1].expand(7))  # geometric
+    assert TimeEmbedding(16).frequencies[-1].item() == pytest.approx(8.0)
+
+
+def test_the_embedding_tells_all_times_apart():
+    features = TimeEmbedding(16)(torch.linspace(0, 1, 101))
+    gaps = torch.cdist(features, features) + 10 * torch.eye(101)
+    assert gaps.min() > 0.05
+
+
+def test_frequencies_are_no_weights():
+    model = MLP()
+    assert not any("frequencies" in name for name, _ in model.named_parameters())
+    assert not any("frequencies" in name for name in model.state_dict())
+    assert model.double().embedding.frequencies.dtype == torch.float64  # but they move with it
+
+
+def test_gradients_reach_every_weight_the_points_and_the_times():
+    torch.manual_seed(0)
+    model = MLP(2, 8, 2)
+    x, t = torch.randn(5, 2, requires_grad=True), torch.rand(5, requires_grad=True)
+    model(x, t).square().sum().backward()
+    for p in (*model.parameters(), x, t):
+        assert p.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("sizes", [(0, 8, 2), (2, 0, 2), (2, 8, 0), (-1, 8, 2)])
+def test_sizes_below_one_are_refused(sizes):
+    with pytest.raises(
+        ValueError, match=f"at least 1, but {sizes[0]}, {sizes[1]}, {sizes[2]} came"
+    ):
+        MLP(*sizes)
+
+
+@pytest.mark.parametrize("dim", [0, -2, 1, 3])
+def test_an_odd_number_of_features_is_refused(dim):
+    with pytest.raises(ValueError, match=f"positive even number, but {dim} came"):
+        TimeEmbedding(dim)
+    with pytest.raises(ValueError, match="positive even number"):
+        MLP(time_dim=dim)
+
+
+def test_bad_points_and_times_are_refused():
+    model, good = MLP(), torch.zeros(3, 2)
+    for shape in [(3, 3), (3,), (3, 2, 1), (3, 1)]:
+        with pytest.raises(ValueError, match=r"x must have shape \[b 2\], but \[3"):
+            model(torch.zeros(shape), 0.5)
+    with pytest.raises(TypeError, match="floating point"):
+        model(good.long(), 0.5)
+    with pytest.raises(ValueError, match="non-empty"):
+        model(good[:0], 0.5)
+    for shape in [(2,), (3, 1), (1, 3)]:
+        with pytest.raises(ValueError, match="t has shape"):
+            model(good, torch.zeros(shape))

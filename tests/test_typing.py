@@ -1,0 +1,163 @@
+"""Times, points and generators: what is accepted, how it is aligned, what is refused."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fmtutor
+from fmtutor.typing import (
+    VelocityField,
+    align_time,
+    as_generator,
+    batch_time,
+    check_points,
+    check_same,
+)
+
+shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+
+
+# Alignment: from the left, also where trailing broadcasting would go through silently.
+
+
+def test_align_time_multiplies_rows_where_b_equals_d():
+    x, t = torch.ones(3, 3), torch.tensor([0.0, 0.5, 1.0])
+    assert torch.equal(align_time(t, x) * x, torch.tensor([[0.0] * 3, [0.5] * 3, [1.0] * 3]))
+    assert not torch.equal(t * x, align_time(t, x) * x)  # what broadcasting would have done
+
+
+@given(shapes)
+def test_align_time_has_as_many_axes_as_x_and_scales_each_row(shape):
+    x = torch.ones(shape)
+    t = torch.linspace(0.1, 1, shape[0])
+    aligned = align_time(t, x)
+    assert aligned.shape == (shape[0], *[1] * (len(shape) - 1))
+    for row, time in zip(aligned * x, t, strict=True):
+        assert torch.equal(row, time.expand(row.shape))
+
+
+def test_align_time_leaves_one_time_for_all_alone():
+    assert align_time(torch.tensor(0.3), torch.ones(2, 3)).shape == ()
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (4,), (1,)])
+def test_align_time_refuses_what_is_not_one_time_a_point(shape):
+    with pytest.raises(ValueError, match=r"t has shape \["):
+        align_time(torch.zeros(shape), torch.ones(3, 3))
+
+
+# Every form of a time becomes [b], in the dtype of the points.
+
+
+@given(shapes, st.sampled_from([torch.float32, torch.float64]))
+def test_batch_time_of_every_form(shape, dtype):
+    x = torch.zeros(shape, dtype=dtype)
+    forms = [0.25, torch.tensor(0.25), torch.full(shape[:1], 0.25, dtype=torch.float64)]
+    for t in forms:
+        result = batch_time(t, x)
+        assert result.shape == shape[:1]
+        assert result.dtype == dtype
+        assert (result == 0.25).all()
+
+
+@pytest.mark.parametrize("t", [0, 1, 0.0, 1.0, torch.tensor(1), torch.tensor([0, 1])])
+def test_batch_time_accepts_the_ends_and_whole_numbers(t):
+    assert batch_time(t, torch.zeros(2, 3)).tolist() in ([0, 0], [1, 1], [0, 1])
+
+
+def test_batch_time_keeps_gradients():
+    t = torch.tensor(0.5, requires_grad=True)
+    batch_time(t, torch.zeros(3, 2)).sum().backward()
+    assert t.grad == 3
+
+
+@pytest.mark.parametrize("shape", [(2,), (1,), (3, 1), (1, 3), (3, 3)])
+def test_batch_time_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"t has shape .* expected a float, a 0-d tensor or \[3\]"):
+        batch_time(torch.zeros(shape), torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize("bad", [-1e-3, 1.001, 17.0, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("form", ["float", "0-d", "[b]"])
+def test_batch_time_refuses_times_outside_the_unit_interval(bad, form):
+    t = {"float": bad, "0-d": torch.tensor(bad), "[b]": torch.tensor([0.5, bad])}[form]
+    with pytest.raises(ValueError, match=r"\[0, 1\] \(0 is noise, 1 is data\), but t = ") as error:
+        batch_time(t, torch.zeros(2, 3))
+    assert f"{torch.tensor(bad).item():g}" in str(error.value)
+
+
+def test_batch_time_can_be_told_to_look_beyond():
+    assert batch_time(1.5, torch.zeros(2), unit=False).tolist() == [1.5, 1.5]
+
+
+# Points.
+
+
+def test_check_points_accepts_every_floating_batch():
+    for shape in [(1,), (3, 2), (2, 1, 4, 4)]:
+        for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            check_points(torch.zeros(shape, dtype=dtype), finite=True)
+
+
+@pytest.mark.parametrize("x", [[1.0], 1.0, None, "x"])
+def test_check_points_refuses_what_is_no_tensor(x):
+    with pytest.raises(TypeError, match=rf"y must be a torch.Tensor, but a {type(x).__name__} "):
+        check_points(x, "y")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_check_points_refuses_other_dtypes(dtype):
+    with pytest.raises(TypeError, match=f"floating point, but its dtype is {dtype}"):
+        check_points(torch.zeros(2, 2, dtype=dtype))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 2), (3, 0)])
+def test_check_points_refuses_an_empty_batch(shape):
+    with pytest.raises(ValueError, match=r"non-empty batch \[b \.\.\.\], but its shape is"):
+        check_points(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_check_points_counts_what_is_not_finite(bad):
+    x = torch.tensor([[0.0, bad], [bad, 1.0]])
+    check_points(x)  # only looked at when asked
+    with pytest.raises(ValueError, match="2 of 4 values are NaN or inf"):
+        check_points(x, finite=True)
+
+
+def test_check_same_names_both_sides():
+    x = torch.zeros(2, 3)
+    check_same("x", x, "y", x)
+    with pytest.raises(ValueError, match=r"x is \[2, 3\] and y is \[3, 2\]"):
+        check_same("x", x, "y", x.T)
+    with pytest.raises(TypeError, match=r"x is torch.float32 and y is torch.float64"):
+        check_same("x", x, "y", x.double())
+    with pytest.raises(ValueError, match="x is on cpu and y on meta"):
+        check_same("x", x, "y", x.to("meta"))
+
+
+# The protocol.
+
+
+def test_a_velocity_field_is_whatever_can_be_called():
+    assert isinstance(lambda x, t: x, VelocityField)
+    assert isinstance(fmtutor.MLP(), VelocityField)
+    assert isinstance(fmtutor.EmpiricalField(fmtutor.CondOT(), torch.zeros(1, 2)), VelocityField)
+    assert isinstance(fmtutor.CountedField(lambda x, t: x), VelocityField)
+    assert not isinstance(3.0, VelocityField)
+
+
+# Randomness.
+
+
+def test_as_generator(global_rng_untouched):
+    generator = torch.Generator().manual_seed(1)
+    assert as_generator(None) is None
+    assert as_generator(None, generator) is generator
+    assert as_generator(5).initial_seed() == 5
+    assert as_generator(0).initial_seed() == 0  # zero is a seed, not "none"
+    with pytest.raises(ValueError, match="either seed= or generator=, not both"):
+        as_generator(1, generator)
