@@ -12,7 +12,7 @@ from fmtutor.losses import cfm_loss, fm_loss, gaussian_loss_floor, loss_floor
 from fmtutor.models import MLP
 from fmtutor.oracles import EmpiricalField, GaussianMixture
 from fmtutor.paths import AffinePath, BridgePath, CondOT, Cosine, PathSample, VariancePreserving
-from fmtutor.solvers import CountedField, sample
+from fmtutor.solvers import CountedField, sample, sample_stochastic
 from fmtutor.training import FitResult, fit
 from fmtutor.typing import VelocityField, align_time
 
@@ -41,4 +41,5 @@ __all__ = [
     "gaussian_loss_floor",
     "loss_floor",
     "sample",
+    "sample_stochastic",
 ]

@@ -6,15 +6,23 @@ all. The adaptive method comes from torchdiffeq.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fmtutor.typing import VelocityField, check_points, check_same
+from fmtutor.typing import VelocityField, as_generator, check_points, check_same
 
-__all__ = ["METHODS", "TABLEAUX", "CountedField", "Tableau", "runge_kutta_step", "sample"]
+__all__ = [
+    "METHODS",
+    "TABLEAUX",
+    "CountedField",
+    "Tableau",
+    "runge_kutta_step",
+    "sample",
+    "sample_stochastic",
+]
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,73 @@ def sample(
             if return_path:
                 points.append(x)
         return torch.stack(points) if return_path else x
+
+
+def sample_stochastic(
+    v: VelocityField,
+    x0: Tensor,
+    *,
+    score: Callable[[Tensor, Tensor, Tensor], Tensor],
+    diffusion: Callable[[Tensor], Tensor | float],
+    steps: int = 100,
+    t0: float = 0.0,
+    t1: float = 1.0,
+    times: Tensor | Sequence[float] | None = None,
+    return_path: bool = False,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Follow dx = [v + ½g² s] dt + g dW, which has the marginals of dx = v dt for every g.
+
+    The Euler-Maruyama method, one evaluation of v a step: x + h (v + ½g² s) + g √h ε with
+    ε ~ N(0, I), everything taken at the start of the step. With g = 0 it is Euler's method.
+
+    Args:
+        v: The velocity field.
+        x0: Points `[b ...]` at the first time.
+        score: The score s that belongs to a velocity, called as `score(v, x, t)` with velocities
+            and points `[b ...]` and times `[b]`: `path.score_from_velocity`.
+        diffusion: The size of the noise g(t) ≥ 0, of a 0-d time.
+        steps: Number of equal steps.
+        t0: First time, in [0, 1).
+        t1: Last time, in (t0, 1].
+        times: The times themselves, `[k]`, strictly increasing, instead of `steps`, `t0`, `t1`.
+        return_path: Whether to return the points at every time, not only the last.
+        seed: Seed of the noise.
+        generator: Generator of the noise; with neither, torch's global state.
+
+    Returns:
+        Points `[b ...]` at the last time, or `[k b ...]` at every time, the first one included.
+
+    Raises:
+        TypeError: If `x0` or the field's result is not floating point.
+        ValueError: If `steps` is below 1, the times are not strictly increasing within [0, 1], the
+            diffusion is negative or not finite, or a shape does not fit.
+
+    Reference: song2021
+    Chapter: sampling
+    """
+    check_points(x0, "x0", finite=True)
+    grid = _time_grid(x0, steps, t0, t1, times)
+    if grid[0] > grid[-1]:
+        raise ValueError(
+            f"the noise is added on the way to the data, but times {_brief(grid)} came"
+        )
+    random = as_generator(seed, generator, x0.device)
+    x, points = x0, [x0]
+    with torch.no_grad():
+        for t, h in zip(grid, grid.diff(), strict=False):
+            g = torch.as_tensor(diffusion(t)).to(x)
+            if not bool((g >= 0) & g.isfinite()):
+                raise ValueError(f"diffusion must be finite and at least 0, but g({t:g}) = {g:g}")
+            time = t.expand(len(x))
+            u = v(x, time)
+            check_same("v(x, t)", u, "x", x)
+            noise = torch.randn(x.shape, generator=random, dtype=x.dtype, device=x.device)
+            x = x + h * (u + g.square() / 2 * score(u, x, time)) + g * h.sqrt() * noise
+            if return_path:
+                points.append(x)
+    return torch.stack(points) if return_path else x
 
 
 class CountedField:

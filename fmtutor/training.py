@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR
 from tqdm.auto import trange
 
 from fmtutor.losses import Coupling, cfm_loss
 from fmtutor.paths import AffinePath, BridgePath, CondOT
 from fmtutor.typing import as_generator, check_points
 
-__all__ = ["FitResult", "fit", "update_ema"]
+__all__ = ["FitResult", "TimeSampler", "fit", "logit_normal", "update_ema"]
+
+TimeSampler = Callable[[Tensor, torch.Generator | None], Tensor]
+"""Draws the times of a step: `(x1, generator) -> t`, `[b]` in [0, 1], in x1's dtype and device."""
 
 
 class FitResult(NamedTuple):
@@ -40,6 +44,8 @@ def fit(
     lr: float = 2e-3,
     path: AffinePath | BridgePath = CondOT(),
     coupling: Coupling | None = None,
+    warmup: int = 0,
+    time_sampler: TimeSampler | None = None,
     ema: float = 0.999,
     seed: int | None = 0,
     compile: bool = False,
@@ -50,14 +56,21 @@ def fit(
     Each step draws a batch of data with replacement, noise and times, and takes one step of Adam
     with gradients clipped at norm 1 and a learning rate that falls to zero along a half cosine.
 
+    A time density w(t) other than the uniform one is a weight in the loss: the mean over t ~ w is
+    ∫ w(t) E‖v(x_t, t) − u_t‖² dt. The field that minimises it stays the same; how much an error at
+    each time counts does not, and neither does the value of the loss, nor its floor.
+
     Args:
         model: The network `v(x, t)`; it is trained in place.
         data: The data set `[n ...]`, floating point, on the device of the model.
         steps: Number of optimizer steps.
         batch_size: Number of data points in a step.
-        lr: Learning rate at the start.
+        lr: The largest learning rate, that of the first step if there is no warm-up.
         path: The conditional path.
         coupling: Pairs noise with data; None is the independent coupling.
+        warmup: Number of first steps in which the learning rate is lowered, to (k + 1)/(warmup + 1)
+            of the half cosine at step k.
+        time_sampler: Draws the times of a step, for example `logit_normal`; None is uniform.
         ema: Decay of the running average of the weights, in [0, 1); 0 turns it off. It starts
             lower, (1 + k)/(10 + k) at step k, so that the first weights are soon forgotten.
         seed: Seed of batches, noise and times; None draws from torch's global state. The initial
@@ -77,11 +90,12 @@ def fit(
     Reference: lipman2023
     Chapter: training
     """
-    _check_settings(model, data, steps, batch_size, lr, ema)
+    _check_settings(model, data, steps, batch_size, lr, warmup, ema)
     g = as_generator(seed, device=data.device)
     v = torch.compile(model) if compile else model
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    schedule = CosineAnnealingLR(optimizer, T_max=steps)
+    rise = LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
+    schedule = ChainedScheduler([rise, CosineAnnealingLR(optimizer, T_max=steps)])
     average = copy.deepcopy(model).requires_grad_(False) if ema > 0 else model
     losses = torch.empty(steps, device=data.device)
     # Looking at a loss makes an accelerator wait, so there it is done now and then.
@@ -90,10 +104,11 @@ def fit(
     bar = trange(steps, desc="fit", disable=not progress)
     for step in bar:
         x1 = data[torch.randint(len(data), (batch_size,), generator=g, device=data.device)]
-        loss = cfm_loss(v, x1, path=path, coupling=coupling, generator=g)
+        t = None if time_sampler is None else time_sampler(x1, g)
+        loss = cfm_loss(v, x1, t=t, path=path, coupling=coupling, generator=g)
         losses[step] = loss.detach()
         if step % look_every == 0 or step == steps - 1:
-            _refuse_nan(losses[: step + 1], schedule)
+            _refuse_nan(losses[: step + 1], steps, lr, warmup)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(model.parameters(), 1.0)
@@ -104,6 +119,43 @@ def fit(
         if step % 50 == 0:
             bar.set_postfix(loss=f"{losses[max(0, step - 49) : step + 1].mean().item():.3f}")
     return FitResult(average.eval(), losses.cpu())
+
+
+def logit_normal(
+    x1: Tensor,
+    generator: torch.Generator | None = None,
+    *,
+    mean: float = 0.0,
+    std: float = 1.0,
+) -> Tensor:
+    r"""Draw times whose logit is normal: log(t/(1 − t)) ~ N(mean, std²).
+
+    With the defaults most times lie around ½, few near 0 and 1. Training with them weights the
+    uniform loss by their density, φ((logit t − mean)/std)/(std t(1 − t)), φ the standard normal
+    one; it changes which errors count, not which field is right. Give it to `fit` as it is, or with
+    other parameters through `functools.partial`.
+
+    Args:
+        x1: Data `[b ...]`; the times take their number, dtype and device from it.
+        generator: Source of randomness; None is torch's global state.
+        mean: Mean of the logit; above 0 for times nearer to the data.
+        std: Standard deviation of the logit, positive.
+
+    Returns:
+        Times `[b]` in [0, 1].
+
+    Raises:
+        TypeError: If `x1` is not floating point.
+        ValueError: If `x1` is empty, or `std` is not positive and finite or `mean` not finite.
+
+    Reference: esser2024
+    Chapter: training
+    """
+    check_points(x1, "x1")
+    if not (0 < std < math.inf and math.isfinite(mean)):
+        raise ValueError(f"mean must be finite, std positive and finite, but {mean} and {std} came")
+    z = torch.randn(len(x1), generator=generator, dtype=x1.dtype, device=x1.device)
+    return (mean + std * z).sigmoid()
 
 
 @torch.no_grad()
@@ -127,7 +179,13 @@ def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _check_settings(
-    model: nn.Module, data: Tensor, steps: int, batch_size: int, lr: float, ema: float
+    model: nn.Module,
+    data: Tensor,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    warmup: int,
+    ema: float,
 ) -> None:
     check_points(data, "data", finite=True)
     if min(steps, batch_size) < 1:
@@ -136,6 +194,8 @@ def _check_settings(
         )
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be positive and finite, but {lr} came")
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup must lie in [0, steps) = [0, {steps}), but {warmup} came")
     if not 0 <= ema < 1:
         raise ValueError(f"ema must lie in [0, 1), but {ema} came")
     weight = next(model.parameters(), None)
@@ -147,13 +207,12 @@ def _check_settings(
         raise TypeError(f"the model's weights are {weight.dtype}, but the data is {data.dtype}")
 
 
-def _refuse_nan(losses: Tensor, schedule: CosineAnnealingLR) -> None:
+def _refuse_nan(losses: Tensor, steps: int, lr: float, warmup: int) -> None:
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
-        step = int(bad[0])
-        base = schedule.base_lrs[0]
-        lr = 0.5 * base * (1 + math.cos(math.pi * step / schedule.T_max))
+        k = int(bad[0])
+        rate = lr * min(1, (k + 1) / (warmup + 1)) * 0.5 * (1 + math.cos(math.pi * k / steps))
         raise FloatingPointError(
-            f"the loss became {losses[step].item()} at step {step} with learning rate {lr:.3g}; "
+            f"the loss became {losses[k].item()} at step {k} with learning rate {rate:.3g}; "
             "take a smaller lr, or look for values in the data far larger than the rest"
         )

@@ -1,0 +1,467 @@
+"""The loop: it learns, it repeats itself, it averages, and it stops where a loss is no number."""
+
+import copy
+import math
+import os
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from fmtutor import MLP, BridgePath, CondOT, FitResult, GaussianMixture, cfm_loss, fit, loss_floor
+from fmtutor.data import cluster_means, four_clusters
+from fmtutor.training import logit_normal, update_ema
+
+DATA = four_clusters(2000, seed=0)
+
+
+def network(seed=0, width=16, depth=1, dtype=torch.float32):
+    torch.manual_seed(seed)
+    return MLP(2, width, depth, time_dim=4).to(dtype)
+
+
+def quick(model, data=DATA, **settings):
+    defaults = {"steps": 5, "batch_size": 32, "seed": 0, "progress": False}
+    return fit(model, data, **(defaults | settings))
+
+
+def weights(model):
+    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
+# It learns.
+
+
+def test_the_loss_falls_to_its_floor_on_four_clusters():
+    torch.manual_seed(0)
+    model = MLP(2, 64, 2)
+    data = four_clusters(20_000, seed=1)
+    before = weights(model)
+    result = fit(model, data, steps=800, batch_size=256, lr=4e-3, ema=0.99, seed=0, progress=False)
+    assert isinstance(result, FitResult)
+    assert result.losses.shape == (800,)
+    floor, _ = loss_floor(GaussianMixture(cluster_means(4, 8**0.5), 0.3), seed=0)
+    assert result.losses[:5].mean() > floor + 1.0
+    assert floor - 0.1 < result.losses[-200:].mean() < floor + 0.25
+    held_out = four_clusters(50_000, seed=2)
+    with torch.no_grad():
+        g = torch.Generator().manual_seed(3)
+        assert floor - 0.05 < cfm_loss(result.model, held_out, generator=g) < floor + 0.2
+    assert not torch.equal(weights(model), before)  # trained in place
+
+
+@pytest.mark.parametrize("path", [CondOT(), CondOT(0.1), BridgePath(0.2)], ids=str)
+def test_a_run_repeats_itself(path, global_rng_untouched):
+    with torch.random.fork_rng():
+        model = network()
+
+    def run(seed):
+        return quick(copy.deepcopy(model), seed=seed, path=path)
+
+    first, again, other = run(0), run(0), run(1)
+    assert torch.equal(first.losses, again.losses)
+    assert torch.equal(weights(first.model), weights(again.model))
+    assert not torch.equal(first.losses, other.losses)
+
+
+def test_without_a_seed_the_global_state_is_used():
+    model = network()
+
+    def run():
+        return quick(copy.deepcopy(model), seed=None).losses
+
+    torch.manual_seed(5)
+    first = run()
+    assert not torch.equal(first, run())
+    torch.manual_seed(5)
+    assert torch.equal(first, run())
+
+
+class Recorder(nn.Module):
+    """A network that keeps what it was called with."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.calls = model, []
+
+    def forward(self, x, t):
+        self.calls.append((x.detach().clone(), t.detach().clone()))
+        return self.model(x, t)
+
+
+def recorded_run(model, **settings):
+    """Run `fit` and return all that went in: the points, the times, the pairs, the weights."""
+    recorder, pairs, history = Recorder(model), [], []
+
+    def coupling(x0, x1):
+        pairs.append((x0, x1))
+        history.append(weights(model))
+        return x0, x1
+
+    result = quick(recorder, coupling=coupling, **settings)
+    return result, recorder.calls, pairs, [*history, weights(model)]
+
+
+def test_the_loop_is_adam_on_the_conditional_loss():
+    # The same steps by hand, from what the network saw: gradients clipped at norm 1, half cosine.
+    steps, lr = 12, 0.05
+    by_hand, clipped = network(dtype=torch.float64), 0
+    result, calls, pairs, history = recorded_run(
+        copy.deepcopy(by_hand), data=5 * DATA.double(), steps=steps, lr=lr, ema=0.0
+    )
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=lr, foreach=False)
+    for step, ((xt, t), (x0, x1)) in enumerate(zip(calls, pairs, strict=True)):
+        torch.testing.assert_close(xt, (1 - t)[:, None] * x0 + t[:, None] * x1)
+        optimizer.param_groups[0]["lr"] = 0.5 * lr * (1 + math.cos(math.pi * step / steps))
+        loss = (by_hand(xt, t) - (x1 - x0)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in by_hand.parameters()]).norm()
+        if norm > 1:
+            clipped += 1
+            for p in by_hand.parameters():
+                p.grad /= norm
+        optimizer.step()
+        assert result.losses[step].item() == pytest.approx(loss.item(), rel=1e-4)
+        torch.testing.assert_close(history[step + 1], weights(by_hand), rtol=1e-4, atol=1e-5)
+    assert clipped > 0
+
+
+def test_batches_are_fresh_draws_from_the_data():
+    data = torch.arange(7.0)[:, None].expand(7, 2).contiguous()
+    _, calls, pairs, _ = recorded_run(network(), data=data, steps=50, batch_size=64)
+    for (_, t), (x0, x1) in zip(calls, pairs, strict=True):
+        assert x1.shape == x0.shape == (64, 2)
+        assert torch.equal(x1[:, 0], x1[:, 1])
+        assert set(x1[:, 0].tolist()) <= set(range(7))
+        assert t.min() >= 0
+        assert t.max() < 1
+    counts = torch.bincount(torch.cat([x1[:, 0] for _, x1 in pairs]).long(), minlength=7)
+    assert (counts / 3200 - 1 / 7).abs().max() < 0.03  # every point, none more than another
+    assert not torch.equal(pairs[0][1], pairs[1][1])
+    assert not torch.equal(pairs[0][0], pairs[1][0])
+    times = torch.cat([t for _, t in calls])
+    assert times.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert times.std().item() == pytest.approx(1 / math.sqrt(12), abs=0.02)
+
+
+def test_path_and_coupling_are_passed_on():
+    # x1 = 0: on CondOT(½) the point is (1 − t/2) x0, on a bridge (1 − t) x0 + σε
+    zeros = torch.zeros(100, 2)
+    _, calls, pairs, _ = recorded_run(network(), data=zeros, path=CondOT(0.5), batch_size=500)
+    for (xt, t), (x0, _) in zip(calls, pairs, strict=True):
+        torch.testing.assert_close(xt, (1 - 0.5 * t)[:, None] * x0)
+    _, calls, pairs, _ = recorded_run(network(), data=zeros, path=BridgePath(0.1), batch_size=500)
+    for (xt, t), (x0, _) in zip(calls, pairs, strict=True):
+        assert (xt - (1 - t)[:, None] * x0).std().item() == pytest.approx(0.1, rel=0.15)
+    model = Recorder(network())
+    quick(model, coupling=lambda x0, x1: (0 * x0, 0 * x1 + 3))
+    for xt, t in model.calls:
+        torch.testing.assert_close(xt, 3 * t[:, None].expand(32, 2))
+
+
+# The average.
+
+
+def test_update_ema_by_hand():
+    average, model = network(0), network(1)
+    old, new = weights(average), weights(model)
+    update_ema(average, model, 0.9)
+    torch.testing.assert_close(weights(average), 0.9 * old + 0.1 * new)
+    assert torch.equal(weights(model), new)
+    update_ema(average, model, 1.0)
+    torch.testing.assert_close(weights(average), 0.9 * old + 0.1 * new)
+    update_ema(average, model, 0.0)
+    torch.testing.assert_close(weights(average), new)
+
+
+def test_update_ema_copies_buffers():
+    average, model = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    model(torch.randn(8, 2))
+    update_ema(average, model, 0.9)
+    assert torch.equal(average.running_mean, model.running_mean)
+    assert average.num_batches_tracked == 1
+    assert average.running_mean is not model.running_mean
+
+
+@pytest.mark.parametrize("ema", [0.5, 0.999])
+def test_the_average_of_a_run_is_the_formula(ema):
+    model = network()
+    result, _, _, history = recorded_run(model, steps=15, ema=ema, lr=0.05)
+    average = history[0]
+    for step, current in enumerate(history[1:]):
+        decay = min(ema, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * current
+    torch.testing.assert_close(weights(result.model), average, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(weights(result.model), weights(model))
+    assert not any(p.requires_grad for p in result.model.parameters())
+
+
+def test_without_an_average_the_model_itself_comes_back():
+    model = network()
+    result = quick(model, ema=0.0)
+    assert result.model is model
+    assert not model.training  # ready to sample
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_with_an_average_the_result_is_another_network_ready_to_sample():
+    model = network()
+    result = quick(model)
+    assert result.model is not model
+    assert not result.model.training
+    assert model.training
+
+
+def test_the_network_is_in_training_mode_while_it_is_trained():
+    class Modes(Recorder):
+        def forward(self, x, t):
+            self.calls.append(self.training)
+            return self.model(x, t)
+
+    model = Modes(network()).eval()
+    quick(model)
+    assert model.calls == [True] * 5
+
+
+# When a loss is no number.
+
+
+def test_a_loss_that_overflows_at_once_is_named_and_nothing_is_changed():
+    model = network()
+    before = weights(model)
+    message = r"the loss became inf at step 0 with learning rate 0\.01; take a smaller lr"
+    with pytest.raises(FloatingPointError, match=message):
+        quick(model, data=torch.full((10, 2), 1e30), lr=0.01)
+    assert torch.equal(weights(model), before)
+
+
+def test_the_step_and_its_learning_rate_are_named_and_the_weights_stay_finite():
+    class Breaks(nn.Module):
+        """Is fine for three calls."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight, self.count = nn.Parameter(torch.ones(())), 0
+
+        def forward(self, x, t):
+            self.count += 1
+            return self.weight * x * (math.nan if self.count == 4 else 1.0)
+
+    model = Breaks()
+    with pytest.raises(
+        FloatingPointError, match=r"became nan at step 3 with learning rate 0\.005;"
+    ):
+        quick(model, steps=6, lr=0.01)  # half way down the cosine
+    assert model.weight.isfinite()
+    assert model.weight != 1
+    assert model.count == 4  # it stopped at once
+
+
+def test_a_learning_rate_far_too_large_ends_in_this_error():
+    model = network()
+    with pytest.raises(FloatingPointError, match=r"at step \d+ with learning rate"):
+        quick(model, lr=1e30, steps=50)
+    assert weights(model).isfinite().all()
+
+
+# The progress bar.
+
+
+def test_the_progress_bar_can_be_switched_off(capsys):
+    quick(network())
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_the_progress_bar_shows_steps_and_loss(capsys):
+    quick(network(), progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "5/5" in captured.err
+    assert "loss=" in captured.err
+
+
+# Other dtypes and shapes.
+
+
+def test_double_precision():
+    result = quick(network(dtype=torch.float64), data=DATA.double())
+    assert result.losses.isfinite().all()
+    assert next(result.model.parameters()).dtype == torch.float64
+
+
+def test_images():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 1, 1))
+
+        def forward(self, x, t):
+            return self.weight * x * t.reshape(-1, 1, 1, 1)
+
+    result = quick(Scale(), data=torch.randn(10, 3, 4, 4))
+    assert result.losses.shape == (5,)
+
+
+# Compiled.
+
+
+def has_compiler():
+    return any(map(shutil.which, [os.environ.get("CXX", "c++"), "g++", "clang++"]))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_the_model_is_compiled_when_asked(compile, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda model: asked.append(model) or model)
+    model = network()
+    quick(model, compile=compile)
+    assert asked == ([model] if compile else [])
+
+
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler: install g++")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_training_is_the_same_training():
+    model = network()
+    eager = quick(copy.deepcopy(model), steps=4, ema=0.5)
+    compiled = quick(copy.deepcopy(model), steps=4, ema=0.5, compile=True)
+    torch.testing.assert_close(compiled.losses, eager.losses, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights(compiled.model), weights(eager.model), rtol=1e-3, atol=1e-4)
+    assert isinstance(compiled.model, MLP)  # no wrapper left around it
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "at least 1, but 0 and 32 came"),
+        ({"batch_size": 0}, "at least 1, but 5 and 0 came"),
+        ({"lr": 0.0}, "lr must be positive and finite, but 0.0 came"),
+        ({"lr": -1.0}, "lr must be positive and finite"),
+        ({"lr": math.nan}, "lr must be positive and finite, but nan"),
+        ({"lr": math.inf}, "lr must be positive and finite, but inf"),
+        ({"warmup": -1}, r"warmup must lie in \[0, steps\) = \[0, 5\), but -1 came"),
+        ({"warmup": 5}, r"\[0, 5\), but 5 came"),
+        ({"time_sampler": lambda x1, g: 1 + torch.rand(len(x1))}, r"t must lie in \[0, 1\]"),
+        ({"time_sampler": lambda x1, g: torch.rand(len(x1), 1)}, r"t has shape \[32, 1\]"),
+        ({"ema": 1.0}, r"ema must lie in \[0, 1\), but 1.0 came"),
+        ({"ema": -0.1}, r"ema must lie in \[0, 1\)"),
+        ({"ema": math.nan}, r"ema must lie in \[0, 1\), but nan"),
+        ({"data": torch.zeros(0, 2)}, "data must be a non-empty batch"),
+        ({"data": torch.tensor([[0.0, math.nan]])}, "data must be finite, but 1 of 2"),
+        ({"data": torch.tensor([[0.0, math.inf]])}, "data must be finite, but 1 of 2"),
+        ({"data": torch.zeros(10, 3)}, r"x must have shape \[b 2\]"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_changed(settings, message):
+    model = network()
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        quick(model, **settings)
+    assert torch.equal(weights(model), before)
+
+
+def test_bad_types_are_refused():
+    with pytest.raises(TypeError, match=r"data must be floating point, .* torch\.int64"):
+        quick(network(), data=torch.zeros(3, 2, dtype=torch.long))
+    with pytest.raises(TypeError, match=r"data must be a torch.Tensor, but a list"):
+        quick(network(), data=[[0.0, 0.0]])
+    with pytest.raises(TypeError, match=r"torch\.float32, but the data is torch\.float64"):
+        quick(network(), data=DATA.double())
+    with pytest.raises(ValueError, match="the model is on meta, but the data is on cpu"):
+        quick(network().to("meta"))
+    with pytest.raises(ValueError, match="the model has no parameters to train"):
+        quick(nn.Identity())
+
+
+# Warm-up.
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 4])
+def test_the_learning_rate_rises_linearly_under_the_half_cosine(warmup, monkeypatch):
+    rates = []
+
+    class Watched(torch.optim.Adam):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    quick(network(), steps=12, lr=0.05, warmup=warmup)
+    for k, rate in enumerate(rates):
+        rise = min(1.0, (k + 1) / (warmup + 1))
+        assert rate == pytest.approx(0.05 * rise * 0.5 * (1 + math.cos(math.pi * k / 12)))
+    assert len(rates) == 12
+
+
+def test_the_learning_rate_that_is_named_knows_the_warmup():
+    with pytest.raises(FloatingPointError, match=r"at step 0 with learning rate 0\.002;"):
+        quick(network(), data=torch.full((10, 2), 1e30), lr=0.01, warmup=4)
+
+
+# Times.
+
+
+def test_the_times_are_those_of_the_sampler():
+    def sampler(x1, generator):
+        assert isinstance(generator, torch.Generator)
+        return 0.25 * torch.rand(len(x1), generator=generator)
+
+    _, calls, pairs, _ = recorded_run(network(), time_sampler=sampler)
+    for (xt, t), (x0, x1) in zip(calls, pairs, strict=True):
+        assert t.max() < 0.25
+        torch.testing.assert_close(xt, (1 - t)[:, None] * x0 + t[:, None] * x1)
+    again = quick(network(), time_sampler=sampler)
+    assert torch.equal(again.losses, quick(network(), time_sampler=sampler).losses)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.5, 0.7)])
+def test_logit_normal_times_have_a_normal_logit(mean, std):
+    g = torch.Generator().manual_seed(0)
+    t = logit_normal(torch.zeros(100_000, 3, dtype=torch.float64), g, mean=mean, std=std)
+    assert t.shape == (100_000,)
+    assert t.dtype == torch.float64
+    z = ((t / (1 - t)).log() - mean) / std
+    normal = torch.distributions.Normal(0.0, 1.0)
+    for level in (-1.5, -0.5, 0.0, 0.5, 1.5):
+        share = (z < level).double().mean()
+        assert share.item() == pytest.approx(normal.cdf(torch.tensor(level)).item(), abs=0.006)
+
+
+def test_logit_normal_times_can_be_repeated(global_rng_untouched):
+    def draw():
+        return logit_normal(DATA[:5], torch.Generator().manual_seed(1))
+
+    assert torch.equal(draw(), draw())
+    assert draw().dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [{"std": 0.0}, {"std": math.inf}, {"mean": math.nan}])
+def test_logit_normal_refuses_bad_parameters(bad):
+    with pytest.raises(ValueError, match="mean must be finite, std positive and finite"):
+        logit_normal(DATA, **bad)
+    with pytest.raises(TypeError, match="x1 must be floating point"):
+        logit_normal(torch.zeros(3, 2, dtype=torch.long))
+
+
+def test_a_time_density_is_a_weight():
+    # E over t ~ w of the loss equals E over uniform t of w(t) times it.
+    n, normal = 200_000, torch.distributions.Normal(0.0, 1.0)
+    mixture = GaussianMixture(cluster_means(4, 8**0.5, dtype=torch.float64), 0.3)
+    g = torch.Generator().manual_seed(2)
+    x1 = mixture.sample(n, generator=g)
+    v = mixture.velocity(CondOT())
+
+    def field(x, t):  # one that is wrong, more so at late times
+        return v(x, t) + 2 * t[:, None]
+
+    drawn = cfm_loss(field, x1, t=logit_normal(x1, g), generator=g)
+    t = torch.rand(n, generator=g, dtype=torch.float64)
+    s = CondOT().sample(torch.randn(x1.shape, generator=g, dtype=x1.dtype), x1, t)
+    weight = normal.log_prob((t / (1 - t)).log()).exp() / (t * (1 - t))
+    weighted = (weight * (field(s.xt, t) - s.ut).square().mean(1)).mean()
+    assert drawn.item() == pytest.approx(weighted.item(), rel=0.02)
