@@ -29,6 +29,7 @@ __all__ = [
     "loss_curve",
     "panels",
     "scatter",
+    "shades",
     "trajectories",
     "use_style",
 ]
@@ -80,6 +81,13 @@ def blend(share: float, start: str = "noise", end: str = "data") -> str:
     a, b = (mpl.colors.to_rgb(COLORS[kind]) for kind in (start, end))
     red, green, blue = ((1 - share) * x + share * y for x, y in zip(a, b, strict=True))
     return mpl.colors.to_hex((red, green, blue))
+
+
+def shades(kind: str) -> LinearSegmentedColormap:
+    """Return a colour map from transparent to the colour of a kind, for either theme."""
+    red, green, blue = mpl.colors.to_rgb(COLORS[kind])
+    ends = [(red, green, blue, 0.0), (red, green, blue, 0.95)]
+    return LinearSegmentedColormap.from_list(kind, ends)
 
 
 def panels(
@@ -221,12 +229,8 @@ def density(
     """
     with torch.no_grad():
         p = log_prob(grid_points(limit, n, dtype)).exp().reshape(n, n).cpu().numpy()
-    red, green, blue = mpl.colors.to_rgb(COLORS[kind])
-    shades = LinearSegmentedColormap.from_list(
-        kind, [(red, green, blue, 0.0), (red, green, blue, 0.95)]
-    )
     box = (-limit, limit, -limit, limit)
-    ax.imshow(p, origin="lower", extent=box, cmap=shades, vmin=0, vmax=vmax, zorder=0)
+    ax.imshow(p, origin="lower", extent=box, cmap=shades(kind), vmin=0, vmax=vmax, zorder=0)
 
 
 def loss_curve(
