@@ -8,6 +8,9 @@ from importlib.metadata import version
 
 from fmtutor.checks import check
 from fmtutor.continuity import continuity_residual, divergence
+from fmtutor.couplings import independent, minibatch_ot
+from fmtutor.guidance import guided
+from fmtutor.likelihood import log_prob
 from fmtutor.losses import cfm_loss, fm_loss, gaussian_loss_floor, loss_floor
 from fmtutor.models import MLP
 from fmtutor.oracles import EmpiricalField, GaussianMixture
@@ -39,7 +42,11 @@ __all__ = [
     "fit",
     "fm_loss",
     "gaussian_loss_floor",
+    "guided",
+    "independent",
+    "log_prob",
     "loss_floor",
+    "minibatch_ot",
     "sample",
     "sample_stochastic",
 ]

@@ -14,7 +14,7 @@ from fmtutor.typing import Time, VelocityField, as_generator, batch_time, check_
 
 __all__ = ["Coupling", "cfm_loss", "fm_loss", "gaussian_loss_floor", "loss_floor"]
 
-Coupling = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Coupling = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 """Pairs noise with data: `(x0, x1) -> (x0, x1)`, both `[b ...]`, rows in a new order."""
 
 

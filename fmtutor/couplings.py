@@ -1,0 +1,74 @@
+"""Which noise point goes with which data point.
+
+The independent coupling takes pairs as they come. The other one pairs a batch so that its total
+squared distance is least: the optimal transport between two finite sets of equal size, which is a
+permutation.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from fmtutor.typing import check_points, check_same
+
+__all__ = ["independent", "minibatch_ot"]
+
+
+def independent(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
+    """Return noise, data and labels as they came: a random pairing, if both were drawn at random.
+
+    Args:
+        x0: Noise `[b ...]`.
+        x1: Data `[b ...]`.
+        labels: Whatever belongs to the data points, each `[b ...]`.
+
+    Returns:
+        The arguments.
+
+    Reference: lipman2023
+    Chapter: couplings
+    """
+    return (x0, x1, *labels)
+
+
+def minibatch_ot(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
+    r"""Permute the data, and its labels with it, so that Σ_i ‖x0_i − x1_π(i)‖² is least.
+
+    Every data point is used exactly once: the optimal coupling of two sets of b points is a
+    permutation, so none is drawn at random and none is lost. scipy's assignment solver finds it,
+    in time that grows like b³ at worst.
+
+    Args:
+        x0: Noise `[b ...]`; it keeps its order.
+        x1: Data `[b ...]`, of the same shape.
+        labels: Whatever belongs to the data points, each `[b ...]`.
+
+    Returns:
+        The noise as it came, the permuted data, and each label tensor permuted alike.
+
+    Raises:
+        TypeError: If the dtypes of `x0` and `x1` differ or are not floating point.
+        ValueError: If their shapes differ, a value is not finite, or a label tensor has not one
+            entry for each data point.
+
+    Reference: tong2024
+    Chapter: couplings
+    """
+    check_points(x0, "x0", finite=True)
+    check_points(x1, "x1", finite=True)
+    check_same("x0", x0, "x1", x1)
+    for label in labels:
+        if label.ndim < 1 or len(label) != len(x1):
+            raise ValueError(
+                f"labels must be [{len(x1)} ...], one for each data point, "
+                f"but {[*label.shape]} came"
+            )
+    b = len(x0)
+    with torch.no_grad():
+        cost = torch.cdist(x0.reshape(b, -1), x1.reshape(b, -1)).square()
+    # The rows come back in order, so the columns alone are the permutation.
+    _, column = linear_sum_assignment(cost.cpu().numpy())
+    order = torch.as_tensor(column, device=x1.device)
+    return (x0, x1[order], *(label[order.to(label.device)] for label in labels))

@@ -1,0 +1,98 @@
+"""Minibatch optimal transport: a permutation, the best one, with the labels permuted along."""
+
+import itertools
+
+import pytest
+import torch
+
+from fmtutor import MLP, CondOT, cfm_loss, fit
+from fmtutor.couplings import independent, minibatch_ot
+from fmtutor.data import four_clusters, standard_normal
+
+
+def cost(x0, x1):
+    return (x0 - x1).square().sum().item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(7,), (64, 2), (16, 1, 4, 4)], ids=str)
+def test_nothing_is_lost_and_nothing_repeated(shape, dtype, global_rng_untouched):
+    g = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, *shape, generator=g, dtype=dtype)
+    number = torch.arange(len(x1))
+    y0, y1, order = minibatch_ot(x0, x1, number)
+    assert torch.equal(y0, x0)
+    assert torch.equal(order.sort().values, number)
+    assert torch.equal(y1, x1[order])
+    assert not torch.equal(order, number)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_permutation_is_cheaper(seed):
+    g = torch.Generator().manual_seed(seed)
+    x0, x1 = torch.randn(2, 6, 3, generator=g, dtype=torch.float64)
+    _, y1 = minibatch_ot(x0, x1)
+    best = min(cost(x0, x1[list(order)]) for order in itertools.permutations(range(6)))
+    assert cost(x0, y1) == pytest.approx(best, rel=1e-12)
+
+
+def test_on_a_line_the_order_is_kept():
+    g = torch.Generator().manual_seed(1)
+    x0, x1 = torch.randn(2, 50, 1, generator=g)
+    _, y1 = minibatch_ot(x0, 3 * x1 + 1)
+    rank = x0[:, 0].argsort()
+    assert bool((y1[rank, 0].diff() >= 0).all())
+
+
+def test_every_label_moves_with_its_point():
+    x0, x1 = standard_normal(32, seed=0), four_clusters(32, seed=1)
+    corner = (x1 > 0).long()
+    one_hot = torch.nn.functional.one_hot(corner[:, 0], 2)
+    _, y1, moved, moved_one_hot = minibatch_ot(x0, x1, corner, one_hot)
+    assert torch.equal(moved, (y1 > 0).long())
+    assert torch.equal(moved_one_hot.argmax(1), moved[:, 0])
+
+
+def test_better_pairs_lower_the_loss():
+    data = four_clusters(4000, seed=0)
+    losses = {}
+    for coupling in (independent, minibatch_ot):
+        torch.manual_seed(0)
+        net = MLP(width=32)
+        run = fit(net, data, steps=200, batch_size=128, coupling=coupling, progress=False)
+        losses[coupling] = run.losses[-50:].mean()
+    assert losses[minibatch_ot] < 0.5 * losses[independent]
+
+
+def test_it_serves_as_the_coupling_of_the_loss():
+    x0, x1 = standard_normal(16, seed=0), four_clusters(16, seed=1)
+    _, y1 = minibatch_ot(x0, x1)
+    t = torch.full((16,), 0.3)
+
+    def zero(x, t):
+        return torch.zeros_like(x)
+
+    given = cfm_loss(zero, x1, x0=x0, t=t, coupling=minibatch_ot)
+    expected = CondOT().sample(x0, y1, t).ut.square().mean()
+    torch.testing.assert_close(given, expected)
+
+
+def test_independent_changes_nothing():
+    x0, x1, label = torch.zeros(3, 2), torch.ones(3, 2), torch.arange(3)
+    assert all(a is b for a, b in zip(independent(x0, x1, label), (x0, x1, label), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("x0", "x1", "labels", "error", "text"),
+    [
+        (torch.zeros(3, 2), torch.zeros(4, 2), (), ValueError, "one shape"),
+        (torch.zeros(3, 2), torch.zeros(3, 2).double(), (), TypeError, "one dtype"),
+        (torch.zeros(3, 2), torch.full((3, 2), float("nan")), (), ValueError, "finite"),
+        (torch.zeros(3, 2), torch.zeros(3, 2), (torch.arange(4),), ValueError, r"labels .*\[4\]"),
+        (torch.zeros(3, 2), torch.zeros(3, 2), (torch.tensor(1),), ValueError, "labels"),
+        (torch.zeros(3, 2).long(), torch.zeros(3, 2).long(), (), TypeError, "floating point"),
+    ],
+)
+def test_bad_input_is_refused(x0, x1, labels, error, text):
+    with pytest.raises(error, match=text):
+        minibatch_ot(x0, x1, *labels)
