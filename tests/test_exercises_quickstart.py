@@ -1,11 +1,8 @@
 """The graders of `quickstart`: the right answer passes, each usual mistake is named."""
 
-from collections.abc import Callable
-
-import pytest
 import torch
+from grading import grader_tests
 
-from fmtutor.checks import GradeError
 from fmtutor.exercises import quickstart
 
 
@@ -72,22 +69,6 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("grader", "answer"), RIGHT)
-def test_right_answer_passes(grader: Callable, answer: Callable, capsys) -> None:
-    grader(answer)
-    assert capsys.readouterr().out.startswith("✓ ")
-
-
-@pytest.mark.parametrize(("grader", "answer", "diagnosis"), WRONG)
-def test_mistake_is_named(grader: Callable, answer: Callable, diagnosis: str) -> None:
-    with pytest.raises(GradeError, match=diagnosis):
-        grader(answer)
-
-
-@pytest.mark.parametrize(("grader", "_"), RIGHT)
-def test_no_attempt_is_no_mistake(grader: Callable, _: Callable, capsys) -> None:
-    def unanswered(*arguments: object) -> None:
-        raise NotImplementedError
-
-    grader(unanswered)
-    assert "not attempted yet" in capsys.readouterr().out
+test_right_answer_passes, test_mistake_is_named, test_no_attempt_is_no_mistake = grader_tests(
+    RIGHT, WRONG
+)
