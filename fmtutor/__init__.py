@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fmtutor.checks import check
 from fmtutor.continuity import continuity_residual, divergence
 from fmtutor.couplings import independent, minibatch_ot
-from fmtutor.guidance import guided
+from fmtutor.guidance import conditioned, drop_labels, guided
 from fmtutor.likelihood import log_prob
 from fmtutor.losses import cfm_loss, fm_loss, gaussian_loss_floor, loss_floor
 from fmtutor.models import MLP
@@ -37,8 +37,10 @@ __all__ = [
     "align_time",
     "cfm_loss",
     "check",
+    "conditioned",
     "continuity_residual",
     "divergence",
+    "drop_labels",
     "fit",
     "fm_loss",
     "gaussian_loss_floor",

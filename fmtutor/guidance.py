@@ -4,11 +4,62 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
-from fmtutor.typing import VelocityField, check_same
+from fmtutor.typing import ConditionalField, VelocityField, check_labels, check_same
 
-__all__ = ["guided"]
+__all__ = ["conditioned", "drop_labels", "guided"]
+
+
+def conditioned(model: ConditionalField, label: Tensor | int) -> VelocityField:
+    """Return the field v(x, t) of one label, or of one label a point.
+
+    Args:
+        model: A network that is called as `v(x, t, label)`.
+        label: An int, or `[b]`, one for each point that the field will be asked about.
+
+    Returns:
+        The field, called as `v(x, t)`.
+
+    Reference: ho2022
+    Chapter: guidance
+    """
+
+    def v(x: Tensor, t: Tensor) -> Tensor:
+        return model(x, t, label)
+
+    return v
+
+
+def drop_labels(
+    labels: Tensor, rate: float, *, null: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Replace each label, independently of the others, by the null label with probability `rate`.
+
+    A network trained on such labels learns the conditional fields and the unconditional one.
+
+    Args:
+        labels: Labels `[b]`, int64.
+        rate: The probability, in [0, 1].
+        null: The null label.
+        generator: Source of randomness; None is torch's global state.
+
+    Returns:
+        Labels `[b]`; the argument is not changed.
+
+    Raises:
+        TypeError: If the labels are not an int64 tensor.
+        ValueError: If they are not `[b]`, or the rate lies outside [0, 1].
+
+    Reference: ho2022
+    Chapter: guidance
+    """
+    check_labels(labels, labels.numel() if isinstance(labels, Tensor) else 0)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must lie in [0, 1], but {rate} came")
+    drop = torch.rand(labels.shape, generator=generator, device=labels.device) < rate
+    return torch.where(drop, null, labels)
 
 
 def guided(v_cond: VelocityField, v_uncond: VelocityField, scale: float) -> VelocityField:

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from fmtutor.guidance import conditioned
 from fmtutor.oracles import GaussianMixture
 from fmtutor.paths import AffinePath, BridgePath, CondOT
-from fmtutor.typing import Time, VelocityField, as_generator, batch_time, check_points, check_same
+from fmtutor.typing import (
+    ConditionalField,
+    Time,
+    VelocityField,
+    as_generator,
+    batch_time,
+    check_labels,
+    check_points,
+    check_same,
+)
 
 __all__ = ["Coupling", "cfm_loss", "fm_loss", "gaussian_loss_floor", "loss_floor"]
 
-Coupling = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
-"""Pairs noise with data: `(x0, x1) -> (x0, x1)`, both `[b ...]`, rows in a new order."""
+Coupling = Callable[..., tuple[Tensor, ...]]
+"""Pairs noise with data: `(x0, x1, *labels) -> (x0, x1, *labels)`, each `[b ...]`, rows in a new
+order, the labels in that of the data."""
 
 
 def cfm_loss(
@@ -26,6 +38,7 @@ def cfm_loss(
     t: Time | None = None,
     path: AffinePath | BridgePath = CondOT(),
     coupling: Coupling | None = None,
+    labels: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Return the conditional flow matching loss E‖v(x_t, t) − u_t‖², the mean over all entries.
@@ -34,19 +47,20 @@ def cfm_loss(
     for each data point.
 
     Args:
-        v: The velocity field to be trained.
+        v: The velocity field to be trained; with labels it is called as `v(x, t, labels)`.
         x1: Data `[b ...]`.
         x0: Noise `[b ...]`; None draws it.
         t: Times, a float, a 0-d tensor or `[b]` in [0, 1]; None draws them uniformly.
         path: The conditional path; it makes the point and the target from x0, x1 and t.
         coupling: Pairs x0 with x1; None leaves them as they come (the independent coupling).
+        labels: Labels `[b]` of the data points, int64; a coupling permutes them along.
         generator: Source of all randomness here; None is torch's global state.
 
     Returns:
         The loss, 0-d, a mean over batch and dimensions (not a sum over dimensions).
 
     Raises:
-        TypeError: If the dtypes differ or are not floating point.
+        TypeError: If the dtypes differ or are not floating point, or labels are not int64.
         ValueError: If a shape does not fit (that of v's result, too) or a time is outside [0, 1].
 
     Reference: lipman2023, tong2024
@@ -57,8 +71,14 @@ def cfm_loss(
         x0 = torch.randn(x1.shape, generator=generator, dtype=x1.dtype, device=x1.device)
     if t is None:
         t = torch.rand(len(x1), generator=generator, dtype=x1.dtype, device=x1.device)
-    if coupling is not None:
+    if labels is not None:
+        check_labels(labels, len(x1))
+    if coupling is not None and labels is None:
         x0, x1 = coupling(x0, x1)
+    elif coupling is not None:
+        x0, x1, labels = coupling(x0, x1, labels)
+    if labels is not None:
+        v = conditioned(cast("ConditionalField", v), labels)
     if isinstance(path, BridgePath):
         s = path.sample(x0, x1, t, generator=generator)
     else:

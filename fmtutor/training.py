@@ -13,9 +13,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR
 from tqdm.auto import trange
 
+from fmtutor.guidance import drop_labels
 from fmtutor.losses import Coupling, cfm_loss
 from fmtutor.paths import AffinePath, BridgePath, CondOT
-from fmtutor.typing import as_generator, check_points
+from fmtutor.typing import as_generator, check_labels, check_points
 
 __all__ = ["FitResult", "TimeSampler", "fit", "logit_normal", "update_ema"]
 
@@ -44,6 +45,8 @@ def fit(
     lr: float = 2e-3,
     path: AffinePath | BridgePath = CondOT(),
     coupling: Coupling | None = None,
+    labels: Tensor | None = None,
+    label_dropout: float = 0.1,
     warmup: int = 0,
     time_sampler: TimeSampler | None = None,
     ema: float = 0.999,
@@ -68,6 +71,10 @@ def fit(
         lr: The largest learning rate, that of the first step if there is no warm-up.
         path: The conditional path.
         coupling: Pairs noise with data; None is the independent coupling.
+        labels: Labels `[n]` of the data points, int64, for a model with `classes`, which is called
+            as `v(x, t, label)`; its null label is `classes`.
+        label_dropout: Probability, in [0, 1), with which each label of a step is replaced by the
+            null label; without labels it plays no part.
         warmup: Number of first steps in which the learning rate is lowered, to (k + 1)/(warmup + 1)
             of the half cosine at step k.
         time_sampler: Draws the times of a step, for example `logit_normal`; None is uniform.
@@ -82,8 +89,10 @@ def fit(
         The network and the losses.
 
     Raises:
-        TypeError: If the data is not floating point, or of another dtype than the model.
-        ValueError: If the data is empty or not finite, or a setting is out of its range.
+        TypeError: If the data is not floating point, or of another dtype than the model, or the
+            labels are not int64.
+        ValueError: If the data is empty or not finite, a setting is out of its range, or the labels
+            do not fit the data or the model.
         FloatingPointError: If a loss is NaN or infinite; step and learning rate are named. On a CPU
             the model keeps the weights it had before that step.
 
@@ -91,8 +100,9 @@ def fit(
     Chapter: training
     """
     _check_settings(model, data, steps, batch_size, lr, warmup, ema)
+    classes = _check_conditioning(model, data, labels, label_dropout)
     g = as_generator(seed, device=data.device)
-    v = torch.compile(model) if compile else model
+    loss_of = torch.compile(cfm_loss) if compile else cfm_loss
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     rise = LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
     schedule = ChainedScheduler([rise, CosineAnnealingLR(optimizer, T_max=steps)])
@@ -103,12 +113,15 @@ def fit(
     model.train()
     bar = trange(steps, desc="fit", disable=not progress)
     for step in bar:
-        x1 = data[torch.randint(len(data), (batch_size,), generator=g, device=data.device)]
+        rows = torch.randint(len(data), (batch_size,), generator=g, device=data.device)
+        x1, y = data[rows], None
+        if labels is not None:
+            y = drop_labels(labels[rows], label_dropout, null=classes, generator=g)
         t = None if time_sampler is None else time_sampler(x1, g)
-        loss = cfm_loss(v, x1, t=t, path=path, coupling=coupling, generator=g)
+        loss = loss_of(model, x1, t=t, path=path, coupling=coupling, labels=y, generator=g)
         losses[step] = loss.detach()
         if step % look_every == 0 or step == steps - 1:
-            _refuse_nan(losses[: step + 1], steps, lr, warmup)
+            _refuse_nan(losses, max(0, step + 1 - look_every), step + 1, lr, warmup)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(model.parameters(), 1.0)
@@ -207,11 +220,30 @@ def _check_settings(
         raise TypeError(f"the model's weights are {weight.dtype}, but the data is {data.dtype}")
 
 
-def _refuse_nan(losses: Tensor, steps: int, lr: float, warmup: int) -> None:
-    bad = (~losses.isfinite()).nonzero()
+def _check_conditioning(
+    model: nn.Module, data: Tensor, labels: Tensor | None, label_dropout: float
+) -> int:
+    """Return the model's number of classes, which is its null label; 0 without labels."""
+    if labels is None:
+        return 0
+    classes = getattr(model, "classes", 0)
+    if not isinstance(classes, int) or classes < 1:
+        raise ValueError("labels came, but the model has no classes: give MLP(classes=...)")
+    check_labels(labels, len(data), classes)
+    if labels.device != data.device:
+        raise ValueError(f"the labels are on {labels.device}, but the data is on {data.device}")
+    if not 0 <= label_dropout < 1:
+        raise ValueError(f"label_dropout must lie in [0, 1), but {label_dropout} came")
+    return classes
+
+
+def _refuse_nan(losses: Tensor, start: int, stop: int, lr: float, warmup: int) -> None:
+    """Look at the losses of steps start, ..., stop − 1."""
+    bad = (~losses[start:stop].isfinite()).nonzero()
     if len(bad):
-        k = int(bad[0])
-        rate = lr * min(1, (k + 1) / (warmup + 1)) * 0.5 * (1 + math.cos(math.pi * k / steps))
+        k = start + int(bad[0])
+        fall = 0.5 * (1 + math.cos(math.pi * k / len(losses)))
+        rate = lr * min(1, (k + 1) / (warmup + 1)) * fall
         raise FloatingPointError(
             f"the loss became {losses[k].item()} at step {k} with learning rate {rate:.3g}; "
             "take a smaller lr, or look for values in the data far larger than the rest"

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "ConditionalField",
     "Time",
     "VelocityField",
     "align_time",
     "as_generator",
     "batch_time",
+    "check_labels",
     "check_points",
     "check_same",
 ]
@@ -36,6 +38,17 @@ class VelocityField(Protocol):
 
     def __call__(self, x: Tensor, t: Tensor, /) -> Tensor:
         """Return the velocity at points `x` `[b ...]` and times `t` `[b]`, as `[b ...]`."""
+        ...
+
+
+class ConditionalField(Protocol):
+    """A velocity field that also takes a label: `v(x, t, label)`, without one unconditional.
+
+    Chapter: guidance
+    """
+
+    def __call__(self, x: Tensor, t: Tensor, label: Tensor | int | None = None, /) -> Tensor:
+        """Return the velocity `[b ...]` for a label, an int or `[b]`; for none with None."""
         ...
 
 
@@ -118,6 +131,35 @@ def check_points(x: Tensor, name: str = "x", *, finite: bool = False) -> None:
     if finite and not bool(x.isfinite().all()):
         count = int((~x.isfinite()).sum())
         raise ValueError(f"{name} must be finite, but {count} of {x.numel()} values are NaN or inf")
+
+
+def check_labels(labels: Tensor, count: int, classes: int | None = None) -> None:
+    """Refuse what is not one whole number for each of `count` points, in {0, ..., classes − 1}.
+
+    Args:
+        labels: The tensor to look at.
+        count: Number of points.
+        classes: Number of labels that exist; None does not look at the values. Nor are they
+            looked at on an accelerator, since that would stall the device.
+
+    Raises:
+        TypeError: If `labels` is not an int64 tensor.
+        ValueError: If its shape is not `[count]`, or a label is out of range.
+
+    Chapter: guidance
+    """
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be an int64 tensor, but {found} came")
+    if labels.shape != (count,):
+        raise ValueError(
+            f"labels must be [{count}], one for each point, but {[*labels.shape]} came"
+        )
+    if classes is not None and labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        outside = (labels < 0) | (labels >= classes)
+        if bool(outside.any()):
+            bad = labels[outside][0].item()
+            raise ValueError(f"labels must be 0, ..., {classes - 1}, but {bad} came")
 
 
 def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fmtutor import CondOT, CountedField, GaussianMixture, sample
+from fmtutor import MLP, CondOT, CountedField, GaussianMixture, sample
 from fmtutor.data import standard_normal
-from fmtutor.guidance import guided
+from fmtutor.guidance import conditioned, drop_labels, guided
 
 
 def conditional(x, t):
@@ -57,3 +57,74 @@ def test_bad_input_is_refused():
         guided(conditional, unconditional, float("nan"))
     with pytest.raises(ValueError, match="one shape"):
         guided(lambda x, t: x[:, :1], unconditional, 2.0)(torch.zeros(2, 2), torch.zeros(2))
+
+
+# Labels.
+
+
+def test_dropped_labels_are_null_and_the_others_stay():
+    labels = torch.arange(5).repeat(20_000)
+    before = labels.clone()
+    dropped = drop_labels(labels, 0.2, null=5, generator=torch.Generator().manual_seed(0))
+    assert dropped.dtype == torch.int64
+    assert torch.equal(labels, before)
+    gone = dropped == 5
+    assert torch.equal(dropped[~gone], labels[~gone])
+    assert gone.double().mean().item() == pytest.approx(0.2, abs=0.005)
+    for k in range(5):  # whatever the label
+        assert gone[labels == k].double().mean().item() == pytest.approx(0.2, abs=0.015)
+
+
+def test_labels_are_dropped_one_by_one():
+    # The number dropped in a batch is binomial: variance 32 · ¼ · ¾ = 6, not 32² · ¼ · ¾.
+    g = torch.Generator().manual_seed(0)
+    labels = torch.zeros(32, dtype=torch.long)
+    counts = torch.stack(
+        [drop_labels(labels, 0.25, null=1, generator=g).sum() for _ in range(4000)]
+    )
+    assert counts.double().mean().item() == pytest.approx(8, abs=0.2)
+    assert counts.double().var().item() == pytest.approx(6, rel=0.1)
+
+
+def test_rates_zero_and_one():
+    labels = torch.arange(50)
+    with torch.device("meta"):  # what is made without device= would not fit
+        assert torch.equal(drop_labels(labels, 0.0, null=50), labels)
+        assert (drop_labels(labels, 1.0, null=50) == 50).all()
+
+
+def test_dropping_can_be_repeated(global_rng_untouched):
+    def draw(seed):
+        g = torch.Generator().manual_seed(seed)
+        return drop_labels(torch.zeros(99, dtype=torch.long), 0.5, null=1, generator=g)
+
+    assert torch.equal(draw(0), draw(0))
+    assert not torch.equal(draw(0), draw(1))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_a_rate_outside_is_refused(rate):
+    with pytest.raises(ValueError, match=r"rate must lie in \[0, 1\], but"):
+        drop_labels(torch.zeros(3, dtype=torch.long), rate, null=1)
+
+
+def test_labels_that_are_none_are_refused():
+    with pytest.raises(TypeError, match="int64 tensor, but torch"):
+        drop_labels(torch.zeros(3), 0.5, null=1)
+    with pytest.raises(TypeError, match="int64 tensor, but list came"):
+        drop_labels([0, 1], 0.5, null=1)
+    with pytest.raises(ValueError, match=r"one for each point, but \[2, 3\] came"):
+        drop_labels(torch.zeros(2, 3, dtype=torch.long), 0.5, null=1)
+
+
+@pytest.mark.parametrize("label", [1, torch.tensor([2, 0, 1, 3])], ids=["int", "tensor"])
+def test_a_bound_label_is_given_at_every_call(label):
+    torch.manual_seed(0)
+    model, x, t = MLP(2, 8, 1, classes=3), torch.randn(4, 2), torch.rand(4)
+    field = conditioned(model, label)
+    assert torch.equal(field(x, t), model(x, t, label))
+    assert not torch.equal(field(x, t), model(x, t))
+    u, u_cond = model(x, t), model(x, t, label)
+    expected = u + 3 * (u_cond - u)  # the network itself is the unconditional field
+    torch.testing.assert_close(guided(field, model, 3.0)(x, t), expected)
+    assert sample(field, x, steps=2).shape == (4, 2)

@@ -19,6 +19,7 @@ from fmtutor import (
     fm_loss,
     gaussian_loss_floor,
     loss_floor,
+    minibatch_ot,
 )
 
 F64 = torch.float64
@@ -179,6 +180,14 @@ def test_the_loss_has_the_dtype_of_the_data(dtype):
     assert cfm_loss(lambda x, t: x, torch.zeros(4, 2, dtype=dtype)).dtype == dtype
 
 
+def test_what_is_drawn_has_the_dtype_and_the_device_of_the_data():
+    spy, x1 = Spy(), torch.zeros(99, 2, dtype=F64)
+    with torch.device("meta"):  # what is made without device= would not fit
+        cfm_loss(spy, x1)
+    for drawn in (spy.x, spy.t):
+        assert not torch.equal(drawn, drawn.float().double())
+
+
 # What the losses are worth.
 
 
@@ -236,6 +245,8 @@ def test_loss_floor_is_seeded_and_its_error_is_honest(global_rng_untouched):
     reference, _ = loss_floor(q, n=200_000, seed=0)
     runs = torch.tensor([loss_floor(q, n=500, seed=seed) for seed in range(40)])
     assert ((runs[:, 0] - reference).abs() < 3 * runs[:, 1]).float().mean() > 0.9
+    with torch.device("meta"):  # what is made without device= would not fit
+        assert all(type(value) is float for value in loss_floor(q, n=2, seed=0))
     with pytest.raises(ValueError, match="at least 2 samples, but n = 1 came"):
         loss_floor(q, n=1)
 
@@ -337,3 +348,62 @@ def test_fm_loss_refuses_bad_input():
         fm_loss(v, v, good, torch.zeros(2))
     with pytest.raises(ValueError, match="xt must be a non-empty batch"):
         fm_loss(v, v, good[:0], 0.5)
+
+
+# Labels.
+
+
+def test_labels_reach_the_field():
+    seen, labels = [], torch.tensor([2, 0, 1])
+
+    def v(x, t, label):
+        seen.append(label)
+        return label.to(x)[:, None].expand_as(x)
+
+    x0, x1 = torch.zeros(3, 2), torch.ones(3, 2)
+    loss = cfm_loss(v, x1, x0=x0, labels=labels)
+    assert torch.equal(seen[0], labels)
+    assert loss.item() == pytest.approx(2 / 3)  # (2 − 1)² + (0 − 1)² + (1 − 1)², over three
+
+
+def test_a_coupling_permutes_the_labels_along():
+    seen, n = {}, 6
+    labels, order = torch.arange(n), torch.tensor([3, 1, 4, 0, 5, 2])
+
+    def v(x, t, label):
+        seen["x"], seen["label"] = x, label
+        return torch.zeros_like(x)
+
+    def coupling(x0, x1, *labels):
+        return (x0, x1[order], *(label[order] for label in labels))
+
+    x1 = labels.double()[:, None]
+    cfm_loss(v, x1, x0=0 * x1, t=1.0, coupling=coupling, labels=labels)
+    assert torch.equal(seen["label"], order)
+    assert torch.equal(seen["x"][:, 0], order.double())  # each label is still its point's
+    cfm_loss(v, x1, x0=x1.flip(0), t=1.0, coupling=minibatch_ot, labels=labels)
+    assert torch.equal(seen["label"], labels.flip(0))
+
+
+def test_labels_change_no_random_draw():
+    x1, spy = normal(0, 5, 2), Spy()
+    cfm_loss(spy, x1, generator=torch.Generator().manual_seed(0))
+    x, t = spy.x, spy.t
+
+    def v(x, t, label):
+        return spy(x, t)
+
+    g = torch.Generator().manual_seed(0)
+    cfm_loss(v, x1, labels=torch.zeros(5, dtype=torch.long), generator=g)
+    assert torch.equal(spy.x, x)
+    assert torch.equal(spy.t, t)
+
+
+def test_bad_labels_are_refused():
+    x1, model = torch.zeros(3, 2), MLP(classes=2)
+    with pytest.raises(ValueError, match=r"labels must be \[3\], one for each point, but \[2\]"):
+        cfm_loss(lambda x, t, label: x, x1, labels=torch.zeros(2, dtype=torch.long))
+    with pytest.raises(TypeError, match="labels must be an int64 tensor, but torch"):
+        cfm_loss(lambda x, t, label: x, x1, labels=torch.zeros(3))
+    with pytest.raises(ValueError, match=r"labels must be 0, \.\.\., 2, but 3 came"):
+        cfm_loss(model, x1, labels=torch.tensor([0, 1, 3]))

@@ -123,3 +123,78 @@ def test_bad_points_and_times_are_refused():
     for shape in [(2,), (3, 1), (1, 3)]:
         with pytest.raises(ValueError, match="t has shape"):
             model(good, torch.zeros(shape))
+
+
+# Labels.
+
+
+def test_without_classes_nothing_changes():
+    # The weights, their names and their random draws are those of a plain stack of layers.
+    torch.manual_seed(0)
+    model = MLP(2, 8, 1, time_dim=4)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    first, second = torch.nn.Linear(6, 8), torch.nn.Linear(8, 2)
+    assert torch.equal(after, torch.rand(1))
+    assert set(model.state_dict()) == {
+        f"layers.{i}.{name}" for i in (0, 2) for name in ("weight", "bias")
+    }
+    x, t = torch.randn(3, 2), torch.rand(3)
+    inputs = torch.cat([x, model.embedding(t)], dim=1)
+    assert torch.equal(model(x, t), second(torch.nn.functional.silu(first(inputs))))
+
+
+def test_a_label_is_one_more_input():
+    torch.manual_seed(0)
+    model, x, t = MLP(2, 8, 2, time_dim=4, classes=3).double(), torch.randn(4, 2), torch.rand(4)
+    x, t, label = x.double(), t.double(), torch.tensor([2, 0, 3, 1])
+    inputs = torch.cat([x, model.embedding(t), model.labels.weight[label]], dim=1)
+    assert model.labels.weight.shape == (4, 4)  # three labels and the null label
+    torch.testing.assert_close(model(x, t, label), model.layers(inputs))
+    assert model.classes == 3
+
+
+def test_every_form_of_a_label_gives_one_answer():
+    torch.manual_seed(0)
+    model, x, t = MLP(2, 8, 2, classes=3), torch.randn(4, 2), torch.rand(4)
+    for k in range(4):
+        forms = [k, torch.tensor(k), torch.full((4,), k)]
+        results = [model(x, t, label) for label in forms]
+        for result in results:
+            assert torch.equal(result, results[0])
+    assert torch.equal(model(x, t), model(x, t, 3))  # None is the null label
+    answers = torch.stack([model(x, t, k) for k in range(4)])
+    assert torch.pdist(answers.reshape(4, -1)).min() > 1e-2  # and each label counts
+
+
+def test_each_row_has_its_own_label():
+    torch.manual_seed(0)
+    model, x, t = MLP(2, 8, 2, classes=2).double(), torch.randn(3, 2).double(), torch.rand(3)
+    label = torch.tensor([1, 0, 2])
+    for i in range(3):
+        alone = model(x[i : i + 1], t[i : i + 1], int(label[i]))[0]
+        torch.testing.assert_close(model(x, t, label)[i], alone)
+
+
+def test_gradients_reach_the_label_that_was_used_and_no_other():
+    model = MLP(2, 8, 2, classes=3)
+    model(torch.randn(5, 2), 0.5, torch.tensor([0, 0, 2, 2, 2])).square().sum().backward()
+    reached = model.labels.weight.grad.abs().amax(1) > 0
+    assert reached.tolist() == [True, False, True, False]
+
+
+def test_bad_labels_are_refused():
+    model, x = MLP(classes=3), torch.zeros(5, 2)
+    for bad in (-1, 4, torch.tensor([0, 1, 2, 3, 4])):
+        with pytest.raises(ValueError, match=r"labels must be 0, \.\.\., 3, but (-1|4) came"):
+            model(x, 0.5, bad)
+    for bad in (torch.zeros(4), torch.zeros(5), 0.5, torch.zeros(5, dtype=torch.int32), True):
+        with pytest.raises(TypeError, match="labels must be an int64 tensor, but torch"):
+            model(x, 0.5, bad)
+    for shape in [(4,), (1,), (5, 1)]:
+        with pytest.raises(ValueError, match=r"labels must be \[5\], one for each point, but \["):
+            model(x, 0.5, torch.zeros(shape, dtype=torch.long))
+    with pytest.raises(ValueError, match="a label came to a network without classes"):
+        MLP()(x, 0.5, 0)
+    with pytest.raises(ValueError, match="classes must be at least 0, but -1 came"):
+        MLP(classes=-1)

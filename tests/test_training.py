@@ -313,12 +313,12 @@ def has_compiler():
 
 
 @pytest.mark.parametrize("compile", [False, True])
-def test_the_model_is_compiled_when_asked(compile, monkeypatch):
+def test_the_loss_is_compiled_when_asked(compile, monkeypatch):
     asked = []
-    monkeypatch.setattr(torch, "compile", lambda model: asked.append(model) or model)
+    monkeypatch.setattr(torch, "compile", lambda loss: asked.append(loss) or loss)
     model = network()
     quick(model, compile=compile)
-    assert asked == ([model] if compile else [])
+    assert asked == ([cfm_loss] if compile else [])
 
 
 @pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler: install g++")
@@ -465,3 +465,126 @@ def test_a_time_density_is_a_weight():
     weight = normal.log_prob((t / (1 - t)).log()).exp() / (t * (1 - t))
     weighted = (weight * (field(s.xt, t) - s.ut).square().mean(1)).mean()
     assert drawn.item() == pytest.approx(weighted.item(), rel=0.02)
+
+
+# Labels.
+
+
+def labelled(n=2000):
+    labels = torch.arange(n) % 2
+    return DATA[:n] / 4 + torch.tensor([4.0, 0.0]) * (2 * labels[:, None] - 1), labels
+
+
+def conditional_network(classes=2, width=16):
+    torch.manual_seed(0)
+    return MLP(2, width, 1, time_dim=4, classes=classes)
+
+
+class LabelRecorder(nn.Module):
+    """A network that keeps the points and labels it was called with."""
+
+    def __init__(self, model, classes):
+        super().__init__()
+        self.model, self.classes, self.calls = model, classes, []
+
+    def forward(self, x, t, label=None):
+        self.calls.append((x.detach().clone(), t.clone(), label.clone()))
+        return self.model(x, t, label)
+
+
+def test_one_network_learns_both_fields():
+    data, labels = labelled()
+    model = conditional_network(width=32)
+    settings = {"steps": 400, "batch_size": 256, "lr": 1e-2, "ema": 0.9}
+    trained = quick(model, data, labels=labels, label_dropout=0.3, **settings).model
+    with torch.no_grad():
+        x, t = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), 0.0
+        right, left, both = trained(x, t, 1), trained(x, t, 0), trained(x, t)
+    # At t = 0 the exact field is E[x1 | label] − x.
+    for field, mean in ((right, 4.0), (left, -4.0), (both, 0.0)):
+        assert (field + x).mean(0)[0].item() == pytest.approx(mean, abs=1.0)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25])
+def test_each_point_keeps_its_label_or_has_none(rate):
+    data, labels = labelled()
+    recorder = LabelRecorder(conditional_network(), 2)
+    quick(
+        recorder, data, labels=labels, label_dropout=rate, steps=20, batch_size=500,
+        time_sampler=lambda x1, g: torch.ones(len(x1)),
+    )  # at t = 1 the point is the data point  # fmt: skip
+    points, _, given = (torch.cat(parts) for parts in zip(*recorder.calls, strict=True))
+    dropped = given == 2
+    assert dropped.float().mean().item() == pytest.approx(rate, abs=0.015)
+    assert torch.equal((points[:, 0] > 0).long()[~dropped], given[~dropped])
+    assert len({int((call[2] == 2).sum()) for call in recorder.calls}) > 1 or rate == 0
+
+
+def test_the_default_rate_is_one_tenth():
+    data, labels = labelled()
+    recorder = LabelRecorder(conditional_network(), 2)
+    quick(recorder, data, labels=labels, steps=20, batch_size=1000)
+    given = torch.cat([call[2] for call in recorder.calls])
+    assert (given == 2).float().mean().item() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_coupling_takes_the_labels_along():
+    data, labels = labelled()
+
+    def backward(x0, x1, *labels):
+        return (x0, x1.flip(0), *(label.flip(0) for label in labels))
+
+    recorder = LabelRecorder(conditional_network(), 2)
+    quick(
+        recorder, data, labels=labels, label_dropout=0.0, coupling=backward,
+        time_sampler=lambda x1, g: torch.ones(len(x1)),
+    )  # fmt: skip
+    for points, _, given in recorder.calls:
+        assert torch.equal((points[:, 0] > 0).long(), given)
+
+
+def test_a_conditional_run_repeats_itself(global_rng_untouched):
+    data, labels = labelled()
+    with torch.random.fork_rng():
+        model = conditional_network()
+
+    def run(seed):
+        return quick(copy.deepcopy(model), data, labels=labels, seed=seed).losses
+
+    assert torch.equal(run(0), run(0))
+    assert not torch.equal(run(0), run(1))
+
+
+def test_without_labels_the_draws_are_those_of_a_plain_run():
+    # What a step draws, in this order: rows, noise, times. Nothing else may take a number.
+    recorder = Recorder(network())
+    quick(recorder, steps=3, label_dropout=0.5)
+    g = torch.Generator().manual_seed(0)
+    for xt, t in recorder.calls:
+        x1 = DATA[torch.randint(len(DATA), (32,), generator=g)]
+        x0 = torch.randn(x1.shape, generator=g)
+        assert torch.equal(t, torch.rand(32, generator=g))
+        torch.testing.assert_close(xt, (1 - t)[:, None] * x0 + t[:, None] * x1)
+
+
+def test_bad_labels_are_refused_before_anything_is_changed():
+    data, labels = labelled(10)
+    model = conditional_network()
+    before = weights(model)
+    for bad, message in [
+        (labels[:9], r"labels must be \[10\], one for each point, but \[9\] came"),
+        (labels + 1, r"labels must be 0, \.\.\., 1, but 2 came"),  # the null label is no label
+        (labels - 1, "but -1 came"),
+        (labels.to("meta"), "the labels are on meta, but the data is on cpu"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            quick(model, data, labels=bad)
+    with pytest.raises(TypeError, match="labels must be an int64 tensor"):
+        quick(model, data, labels=labels.float())
+    for rate in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"label_dropout must lie in \[0, 1\)"):
+            quick(model, data, labels=labels, label_dropout=rate)
+    for plain in (network(), Recorder(network())):
+        with pytest.raises(ValueError, match="labels came, but the model has no classes"):
+            quick(plain, data, labels=labels)
+    assert torch.equal(weights(model), before)
