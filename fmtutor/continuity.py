@@ -29,7 +29,7 @@ def divergence(
 ) -> Tensor:
     r"""Return the divergence ∇·v(x, t) = Σ_i ∂v_i/∂x_i.
 
-    "exact" takes one backward pass for each dimension of a point, all of them in one batched call.
+    "exact" takes one backward pass for each dimension of a point.
     "hutchinson" takes a single one: with a random vector ε of independent signs, ε·(∂v/∂x)ε has
     the divergence as its mean (an unbiased estimate, exact where the Jacobian is diagonal).
 
@@ -114,15 +114,18 @@ def velocity_and_divergence(
         check_same("v(x, t)", u, "x", x)
         if not u.requires_grad:  # the field does not depend on x
             return u, x.new_zeros(len(x))
-        rows = torch.autograd.grad(
-            u,
-            x,
-            probes,
-            is_grads_batched=True,
-            create_graph=differentiable,
-            materialize_grads=True,
-        )[0]  # [probes b ...]
-    divergences = (rows * probes).reshape(len(probes), len(x), -1).sum((0, 2))
+        divergences = x.new_zeros(len(x))
+        # One pass for each probe: a batched one would keep the activations of all of them at once.
+        for left, probe in zip(range(len(probes) - 1, -1, -1), probes, strict=True):
+            (row,) = torch.autograd.grad(
+                u,
+                x,
+                probe,
+                retain_graph=differentiable or left > 0,
+                create_graph=differentiable,
+                materialize_grads=True,
+            )
+            divergences = divergences + (row * probe).reshape(len(x), -1).sum(1)
     return (u, divergences) if differentiable else (u.detach(), divergences)
 
 

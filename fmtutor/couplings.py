@@ -38,7 +38,9 @@ def minibatch_ot(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
 
     Every data point is used exactly once: the optimal coupling of two sets of b points is a
     permutation, so none is drawn at random and none is lost. scipy's assignment solver finds it,
-    in time that grows like b³ at worst.
+    in time that grows like b³ at worst. It is given the cost less a potential of each data point,
+    which changes no comparison between permutations: potentials near the optimal ones spare it
+    most of its search.
 
     Args:
         x0: Noise `[b ...]`; it keeps its order.
@@ -68,7 +70,29 @@ def minibatch_ot(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
     b = len(x0)
     with torch.no_grad():
         cost = torch.cdist(x0.reshape(b, -1), x1.reshape(b, -1)).square()
+        cost = cost.double() - _potentials(cost)
     # The rows come back in order, so the columns alone are the permutation.
     _, column = linear_sum_assignment(cost.cpu().numpy())
     order = torch.as_tensor(column, device=x1.device)
     return (x0, x1[order], *(label[order.to(label.device)] for label in labels))
+
+
+def _potentials(cost: Tensor) -> Tensor:
+    """Return a potential of each column, near those of the optimal assignment, `[b]`.
+
+    Sinkhorn's iteration for the entropic problem, at falling temperatures. A bad potential costs
+    the solver time, nothing else.
+    """
+    g = torch.zeros_like(cost[0])
+    # The median over pairs as they come: a few outliers among the points do not move it. Where it
+    # is 0, since most points are paired with themselves, a small part of the mean.
+    scale = torch.maximum(cost.diagonal().median(), 1e-6 * cost.mean())
+    scale = scale.clamp(min=torch.finfo(cost.dtype).tiny)
+    for temperature in (0.1 * scale, 0.03 * scale, 0.01 * scale):
+        kernel = ((g - cost) / temperature).softmax(1)
+        b = torch.ones_like(g)
+        for _ in range(8):
+            a = 1 / (kernel @ b)
+            b = 1 / (a @ kernel).clamp(min=1e-30)
+        g = g + temperature * b.log()
+    return g

@@ -107,6 +107,7 @@ def sample(
     differentiable: bool = False,
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Follow the velocity field from time t0 to t1: noise to data, or back with t0 > t1.
 
@@ -123,14 +124,17 @@ def sample(
         differentiable: Whether gradients flow through the solution. Off, nothing is recorded.
         rtol: Relative tolerance of "dopri5".
         atol: Absolute tolerance of "dopri5".
+        batch_size: Number of points that travel together, all of them with None. Groups need less
+            memory, and on a CPU less time where a network's activations for all points do not fit
+            its cache. Each row of the field's result must depend on the same row of x alone.
 
     Returns:
         Points `[b ...]` at the last time, or `[k b ...]` at every time, the first one included.
 
     Raises:
         TypeError: If `x0` or the field's result is not floating point.
-        ValueError: If the method is unknown, `steps` is below 1, the times are not strictly
-            monotone within [0, 1], or a shape does not fit.
+        ValueError: If the method is unknown, `steps` or `batch_size` is below 1, the times are not
+            strictly monotone within [0, 1], or a shape does not fit.
 
     Reference: hairer1993, chen2018
     Chapter: sampling
@@ -138,17 +142,24 @@ def sample(
     check_points(x0, "x0", finite=True)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, but {method!r} came")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, but {batch_size} came")
     grid = _time_grid(x0, steps, t0, t1, times)
-    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+
+    def travel(x: Tensor) -> Tensor:
         if method == "dopri5":
-            path = _dopri5(v, x0, grid, rtol, atol)
+            path = _dopri5(v, x, grid, rtol, atol)
             return path if return_path else path[-1]
-        x, points = x0, [x0]
+        points = [x]
         for t, h in zip(grid, grid.diff(), strict=False):
             x = runge_kutta_step(v, x, t, h, TABLEAUX[method])
             if return_path:
                 points.append(x)
         return torch.stack(points) if return_path else x
+
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        groups = torch.split(x0, batch_size or len(x0))
+        return torch.cat([travel(group) for group in groups], dim=1 if return_path else 0)
 
 
 def sample_stochastic(

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from fmtutor import MLP, CondOT, cfm_loss, fit
 from fmtutor.couplings import independent, minibatch_ot
@@ -44,6 +45,29 @@ def test_on_a_line_the_order_is_kept():
     assert bool((y1[rank, 0].diff() >= 0).all())
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])
+@pytest.mark.parametrize("kind", ["plain", "outlier", "same points", "twins", "far away", "one"])
+def test_the_cost_is_that_of_the_assignment_solver_alone(kind, scale):
+    g = torch.Generator().manual_seed(3)
+    x0, x1 = torch.randn(60, 2, generator=g).double(), 2 * torch.randn(60, 2, generator=g).double()
+    if kind == "outlier":
+        x1[7] = 1e5
+    elif kind == "same points":
+        x0 = x1.clone()
+    elif kind == "twins":
+        x1 = x1[:20].repeat(3, 1)
+    elif kind == "far away":
+        x1 = x1 + 1e3
+    elif kind == "one":
+        x0, x1 = x0[:1], x1[:1]
+    x0, x1 = scale * x0, scale * x1
+    cost = torch.cdist(x0, x1).square()
+    row, column = linear_sum_assignment(cost.numpy())
+    best = (x0[row] - x1[column]).square().sum()
+    y0, y1 = minibatch_ot(x0, x1)
+    torch.testing.assert_close((y0 - y1).square().sum(), best, rtol=1e-9, atol=0)
+
+
 def test_every_label_moves_with_its_point():
     x0, x1 = standard_normal(32, seed=0), four_clusters(32, seed=1)
     corner = (x1 > 0).long()
@@ -51,6 +75,14 @@ def test_every_label_moves_with_its_point():
     _, y1, moved, moved_one_hot = minibatch_ot(x0, x1, corner, one_hot)
     assert torch.equal(moved, (y1 > 0).long())
     assert torch.equal(moved_one_hot.argmax(1), moved[:, 0])
+
+
+def test_gradients_and_devices_are_those_of_the_points():
+    x0, x1 = standard_normal(16, seed=0).requires_grad_(), four_clusters(16, seed=1)
+    with torch.device("meta"):  # what is made without device= would not fit
+        _, y1 = minibatch_ot(x0, x1.requires_grad_())
+    (gradient,) = torch.autograd.grad((y1 * y1.detach()).sum(), x1)
+    assert torch.equal(gradient, x1)
 
 
 def test_better_pairs_lower_the_loss():
@@ -87,7 +119,8 @@ def test_independent_changes_nothing():
     [
         (torch.zeros(3, 2), torch.zeros(4, 2), (), ValueError, "one shape"),
         (torch.zeros(3, 2), torch.zeros(3, 2).double(), (), TypeError, "one dtype"),
-        (torch.zeros(3, 2), torch.full((3, 2), float("nan")), (), ValueError, "finite"),
+        (torch.zeros(3, 2), torch.full((3, 2), float("nan")), (), ValueError, "x1 .* finite"),
+        (torch.full((3, 2), float("inf")), torch.zeros(3, 2), (), ValueError, "x0 .* finite"),
         (torch.zeros(3, 2), torch.zeros(3, 2), (torch.arange(4),), ValueError, r"labels .*\[4\]"),
         (torch.zeros(3, 2), torch.zeros(3, 2), (torch.tensor(1),), ValueError, "labels"),
         (torch.zeros(3, 2).long(), torch.zeros(3, 2).long(), (), TypeError, "floating point"),

@@ -309,6 +309,26 @@ def test_return_path(method):
     torch.testing.assert_close(path[3], third, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("return_path", [False, True])
+@pytest.mark.parametrize("method", FIXED)
+def test_points_in_groups_arrive_where_all_together_do(method, return_path):
+    sizes = []
+
+    def v(x, t):
+        sizes.append(len(x))
+        return field(x, t)
+
+    arguments = {"method": method, "steps": 7, "return_path": return_path}
+    groups = sample(v, START, batch_size=3, **arguments)
+    assert set(sizes) == {3, 1}
+    torch.testing.assert_close(groups, sample(field, START, **arguments), rtol=1e-13, atol=0)
+
+
+def test_dopri5_chooses_its_steps_for_each_group():
+    groups = sample(field, START, method="dopri5", batch_size=3, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(groups, solution(START, 1.0), rtol=1e-6, atol=1e-6)
+
+
 @every_method
 def test_own_times(method):
     times = [0.1, 0.15, 0.4, 0.9]
@@ -372,6 +392,12 @@ def test_an_unknown_method_is_answered_with_the_known_ones():
 def test_steps_below_one_are_refused(method, steps):
     with pytest.raises(ValueError, match=f"steps must be at least 1, but {steps} came"):
         sample(field, START, method=method, steps=steps)
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_groups_below_one_point_are_refused(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, but {batch_size} came"):
+        sample(field, START, batch_size=batch_size)
 
 
 @every_method
