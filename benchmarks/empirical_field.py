@@ -21,8 +21,6 @@ import argparse
 import gzip
 import json
 import math
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine, versions
 from torch import Tensor
 
 from fmtutor import CondOT, EmpiricalField
@@ -143,13 +142,6 @@ def measure_time(data: Tensor, x: Tensor, t: Tensor, repeats: dict[str, int]) ->
     return seconds
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", help="an IDX file of images; default: uniform numbers")
@@ -185,18 +177,14 @@ def main() -> None:
         for name in PROGRAMS
     }
     result = {
+        "command": "make bench",
         "data": Path(options.data).name if options.data else "uniform in [-1, 1]",
         "points": len(data),
         "dimensions": data.shape[1],
         "batch": BATCH,
         "dtype": "float32",
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "system": platform.platform(),
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": machine(),
+        "versions": versions(),
         "programs": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)

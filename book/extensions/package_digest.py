@@ -1,8 +1,8 @@
-"""Sphinx extension: a change in the package re-executes the book.
+"""Sphinx extension: a change in the package, or in measured results, re-executes the book.
 
 jupyter-cache recognises a notebook by its own cells, so it would go on showing outputs of code
 that has since been edited. Here the cache lives in a folder named after the contents of the
-package. Its path is a configuration value of Sphinx's "env" kind: when it changes, Sphinx reads
+package and of the benchmarks' results. Its path is a configuration value of Sphinx's "env" kind: when it changes, Sphinx reads
 every page anew, and each notebook finds an empty cache and runs.
 """
 
@@ -16,33 +16,35 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-PACKAGE = Path(__file__).resolve().parents[2] / "fmtutor"
+ROOT = Path(__file__).resolve().parents[2]
+WHAT_CHAPTERS_READ = (ROOT / "fmtutor", ROOT / "benchmarks" / "results")
 CACHES = ".jupyter_cache"
 
 
-def package_files(package: Path) -> Iterable[Path]:
-    """Every source and data file of the package, in a fixed order, without byte code."""
-    files = (p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return sorted(files, key=lambda p: p.relative_to(package).as_posix())
+def files_of(folder: Path) -> Iterable[Path]:
+    """Every source and data file of a folder, in a fixed order, without byte code."""
+    files = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return sorted(files, key=lambda p: p.relative_to(folder).as_posix())
 
 
-def digest(package: Path) -> str:
-    """A short hash of the names and contents of the package's files."""
+def digest(*folders: Path) -> str:
+    """A short hash of the names and contents of the folders' files."""
     sha = hashlib.sha256()
-    for path in package_files(package):
-        name, content = path.relative_to(package).as_posix().encode(), path.read_bytes()
-        # Lengths keep two files apart from one that reads like both.
-        sha.update(b"%d %d " % (len(name), len(content)) + name + content)
+    for folder in folders:
+        for path in files_of(folder):
+            name, content = path.relative_to(folder).as_posix().encode(), path.read_bytes()
+            # Lengths keep two files apart from one that reads like both.
+            sha.update(b"%d %d " % (len(name), len(content)) + name + content)
     return sha.hexdigest()[:16]
 
 
 def choose_cache(app: Sphinx, config: Config) -> None:
-    """Point myst-nb at the cache of this state of the package."""
-    config.nb_execution_cache_path = str(app.outdir.parent / CACHES / digest(PACKAGE))
+    """Point myst-nb at the cache of this state of the package and the results."""
+    config.nb_execution_cache_path = str(app.outdir.parent / CACHES / digest(*WHAT_CHAPTERS_READ))
 
 
 def drop_stale_caches(app: Sphinx) -> None:
-    """Remove the caches of earlier states of the package."""
+    """Remove the caches of earlier states."""
     current = Path(app.config.nb_execution_cache_path)
     for stale in current.parent.glob("*"):
         if stale != current:

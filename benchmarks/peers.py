@@ -1,0 +1,304 @@
+"""fmtutor beside the libraries that one would otherwise use: flow_matching and torchcfm.
+
+Each case is one task done by each program in the way its own documentation shows, with the same
+network object, batch, step count and float type. Programs take turns, so that a change of the
+machine's speed meets all of them; the medians and their ratios are reported. `make bench` runs it
+in an environment of its own.
+
+    python benchmarks/peers.py [--rounds 9] [--threads 1] [--out FILE] [CASE ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from flow_matching.path import AffineProbPath
+from flow_matching.path.scheduler import CondOTScheduler
+from flow_matching.solver import ODESolver
+from machine import machine, versions
+from torch import Tensor
+from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
+from torchcfm.optimal_transport import OTPlanSampler
+from torchdyn.core import NeuralODE
+
+from fmtutor import MLP, data, fit, log_prob, minibatch_ot, sample
+from fmtutor.likelihood import standard_normal_log_prob
+
+TRAIN_STEPS, BATCH = 200, 512
+
+
+@dataclass
+class Case:
+    """One task. The first program is ours; `goals` are the ratios that we want to reach."""
+
+    name: str
+    task: str
+    unit: str
+    programs: dict[str, Callable[[], object]]
+    goals: dict[str, float]
+    per_run: int = 1  # the unit of work is a run divided by this
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+def network(dim: int = 2) -> MLP:
+    torch.manual_seed(0)
+    return MLP(dim, width=128, depth=3)
+
+
+def training() -> Case:
+    points, start = data.moons(10_000, seed=0), network()
+
+    def ours(compile: bool = False) -> None:
+        model = compiled if compile else copy.deepcopy(start)
+        fit(
+            model,
+            points,
+            steps=TRAIN_STEPS,
+            batch_size=BATCH,
+            lr=1e-3,
+            ema=0.0,
+            compile=compile,
+            progress=False,
+        )
+
+    def flow_matching(model: torch.nn.Module | None = None) -> None:
+        model = copy.deepcopy(start) if model is None else model
+        path = AffineProbPath(scheduler=CondOTScheduler())
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(TRAIN_STEPS):
+            optimizer.zero_grad()
+            x_1 = points[torch.randint(len(points), (BATCH,))]
+            x_0 = torch.randn_like(x_1)
+            t = torch.rand(x_1.shape[0])
+            draw = path.sample(t=t, x_0=x_0, x_1=x_1)
+            loss = torch.pow(model(draw.x_t, draw.t) - draw.dx_t, 2).mean()
+            loss.backward()
+            optimizer.step()
+
+    def torchcfm(model: torch.nn.Module | None = None) -> None:
+        model = copy.deepcopy(start) if model is None else model
+        matcher = ConditionalFlowMatcher(sigma=0.0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(TRAIN_STEPS):
+            optimizer.zero_grad()
+            x1 = points[torch.randint(len(points), (BATCH,))]
+            x0 = torch.randn_like(x1)
+            t, xt, ut = matcher.sample_location_and_conditional_flow(x0, x1)
+            loss = torch.mean((model(xt, t) - ut) ** 2)
+            loss.backward()
+            optimizer.step()
+
+    compiled = copy.deepcopy(start)
+    return Case(
+        "training",
+        f"one step of Adam on MLP 3×128, batch {BATCH}, d = 2, float32",
+        "µs a step",
+        {
+            "fmtutor": ours,
+            "flow_matching": flow_matching,
+            "torchcfm": torchcfm,
+            "fmtutor, compiled": partial(ours, compile=True),
+            "flow_matching, compiled": partial(flow_matching, torch.compile(copy.deepcopy(start))),
+            "torchcfm, compiled": partial(torchcfm, torch.compile(copy.deepcopy(start))),
+        },
+        goals={"flow_matching": 1.5, "torchcfm": 1.5},
+        per_run=TRAIN_STEPS,
+        facts={
+            "note": "fmtutor's step also clips the gradient, schedules the learning rate "
+            "and looks for NaN; its EMA is off"
+        },
+    )
+
+
+def sampling() -> Case:
+    model, x0 = network(), torch.randn(10_000, 2, generator=torch.Generator().manual_seed(1))
+
+    class Scalar(torch.nn.Module):
+        """The network as torchcfm's documentation wraps it for torchdyn."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, t: Tensor, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+            return self.model(x, t.repeat(x.shape[0]))
+
+    solver = ODESolver(velocity_model=lambda x, t: model(x, t.expand(x.shape[0])))
+    node = NeuralODE(Scalar(), solver="euler", sensitivity="adjoint")
+
+    def ours(batch_size: int | None = None) -> Tensor:
+        return sample(model, x0, method="euler", steps=100, batch_size=batch_size)
+
+    def flow_matching() -> Tensor:
+        return solver.sample(x_init=x0, method="euler", step_size=0.01)
+
+    @torch.no_grad()
+    def torchdyn() -> Tensor:
+        return node.trajectory(x0, t_span=torch.linspace(0, 1, 101))[-1]
+
+    programs = {
+        "fmtutor": partial(ours, 1024),
+        "flow_matching": flow_matching,
+        "torchcfm with torchdyn": torchdyn,
+        "fmtutor, one batch": ours,
+    }
+    truth = ours()
+    gaps = {name: (run() - truth).abs().max().item() for name, run in programs.items()}
+    return Case(
+        "sampling",
+        "Euler with 100 steps, 10,000 points, MLP 3×128, d = 2, float32",
+        "ms",
+        programs,
+        goals={"flow_matching": 1.25, "torchcfm with torchdyn": 2.0},
+        facts={"largest_difference_of_samples": gaps},
+    )
+
+
+def likelihood(dim: int) -> Case:
+    model = network(dim)
+    x1 = torch.randn(1000, dim, generator=torch.Generator().manual_seed(1))
+    solver = ODESolver(velocity_model=lambda x, t: model(x, t.expand(x.shape[0])))
+
+    def ours() -> Tensor:
+        return log_prob(model, x1, method="euler", steps=20)
+
+    def flow_matching() -> Tensor:
+        # It marks its input as requiring a gradient, so it gets a copy.
+        _, log_p = solver.compute_likelihood(
+            x_1=x1.clone(),
+            log_p0=standard_normal_log_prob,
+            method="euler",
+            step_size=0.05,
+            exact_divergence=True,
+        )
+        return log_p.detach()
+
+    gap = (ours() - flow_matching()).abs().max().item()
+    return Case(
+        f"likelihood, d = {dim}",
+        f"exact log-likelihood of 1,000 points, 20 Euler steps, MLP 3×128, d = {dim}, float32",
+        "ms",
+        {"fmtutor": ours, "flow_matching": flow_matching},
+        goals={"flow_matching": 2.0},
+        facts={"largest_difference_in_nats": gap},
+    )
+
+
+def transport(b: int) -> Case:
+    x0 = torch.randn(b, 2, generator=torch.Generator().manual_seed(1))
+    x1 = data.moons(b, seed=2)
+    sampler = OTPlanSampler(method="exact")
+
+    def cost(pairs: tuple[Tensor, ...]) -> float:
+        return (pairs[0] - pairs[1]).square().sum(1).mean().item()
+
+    programs = {
+        "fmtutor": lambda: minibatch_ot(x0, x1),
+        "torchcfm": lambda: sampler.sample_plan(x0, x1),
+    }
+    return Case(
+        f"minibatch OT, b = {b}",
+        f"optimal pairs of {b} noise and {b} data points, d = 2, float32",
+        "ms",
+        programs,
+        goals={"torchcfm": 1.0},
+        facts={
+            "mean_cost": {
+                "fmtutor": cost(minibatch_ot(x0, x1)),
+                # Its pairs are drawn from the plan with replacement: a mean over many draws.
+                "torchcfm": statistics.mean(cost(sampler.sample_plan(x0, x1)) for _ in range(20)),
+            },
+            "share_of_data_used": {
+                "fmtutor": 1.0,
+                "torchcfm": len(sampler.sample_plan(x0, x1)[1].unique(dim=0)) / b,
+            },
+        },
+    )
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "training": training,
+    "sampling": sampling,
+    "likelihood-2": partial(likelihood, 2),
+    "likelihood-64": partial(likelihood, 64),
+    "transport-128": partial(transport, 128),
+    "transport-512": partial(transport, 512),
+    "transport-1024": partial(transport, 1024),
+}
+
+
+def measure(case: Case, rounds: int) -> dict[str, object]:
+    """Time the programs in turns and return the row of the table."""
+    for program in case.programs.values():
+        program()  # warm-up, and compilation
+    seconds: dict[str, list[float]] = {name: [] for name in case.programs}
+    for _ in range(rounds):
+        for name, program in case.programs.items():
+            start = time.perf_counter()
+            program()
+            seconds[name].append((time.perf_counter() - start) / case.per_run)
+    scale = 1e6 if case.unit.startswith("µs") else 1e3
+    ours = seconds[next(iter(case.programs))]
+    return {
+        "name": case.name,
+        "task": case.task,
+        "unit": case.unit,
+        "goals": case.goals,
+        "facts": case.facts,
+        "programs": {
+            name: {
+                "median": round(scale * statistics.median(values), 2),
+                "runs": [round(scale * value, 2) for value in values],
+                # Turn by turn: both programs of a turn met the same machine.
+                "ratio": round(
+                    statistics.median(v / u for v, u in zip(values, ours, strict=True)), 2
+                ),
+            }
+            for name, values in seconds.items()
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=9, help="turns, of which the median counts")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads")
+    default = Path(__file__).parent / "results" / "peers.json"
+    parser.add_argument("--out", type=Path, default=default)
+    options = parser.parse_args()
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore", module="torchdyn")
+    rows = []
+    for name in options.cases or CASES:
+        row = measure(CASES[name](), options.rounds)
+        rows.append(row)
+        print(f"\n{row['task']} [{row['unit']}]")
+        for program, result in row["programs"].items():
+            print(f"  {program:<26}{result['median']:>12.2f}{result['ratio']:>8.2f} ×")
+    result = {
+        "command": f"make bench (rounds {options.rounds}, threads {options.threads})",
+        "machine": machine(),
+        "versions": versions("fmtutor", "flow_matching", "torchcfm", "torchdyn", "torchdiffeq"),
+        "cases": rows,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    print(f"\nwritten to {options.out}")
+
+
+if __name__ == "__main__":
+    main()
