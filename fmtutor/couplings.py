@@ -42,6 +42,9 @@ def minibatch_ot(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
     which changes no comparison between permutations: potentials near the optimal ones spare it
     most of its search.
 
+    The labels have no say in it. Where they tell groups of the data apart, the best pairs tie the
+    noise to the label, and a conditional model should be trained on pairs within each label.
+
     Args:
         x0: Noise `[b ...]`; it keeps its order.
         x1: Data `[b ...]`, of the same shape.
@@ -70,7 +73,8 @@ def minibatch_ot(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
     b = len(x0)
     with torch.no_grad():
         cost = torch.cdist(x0.reshape(b, -1), x1.reshape(b, -1)).square()
-        cost = cost.double() - _potentials(cost)
+        if b > 100:  # below, the solver is done before the potentials are
+            cost = cost.double() - _potentials(cost)
     # The rows come back in order, so the columns alone are the permutation.
     _, column = linear_sum_assignment(cost.cpu().numpy())
     order = torch.as_tensor(column, device=x1.device)

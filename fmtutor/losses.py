@@ -150,12 +150,15 @@ def loss_floor(
         The floor (a mean over dimensions, as `cfm_loss` is) and its standard error.
 
     Raises:
-        ValueError: If `n` is below 2.
+        ValueError: If `n` is below 2, or σ' diverges at t = 1, where the floor is infinite.
 
     Chapter: objectives
     """
     if n < 2:
         raise ValueError(f"the floor needs at least 2 samples, but n = {n} came")
+    end = torch.tensor(1.0, device=mixture.means.device)
+    if not bool(path.d_sigma(end).isfinite()):
+        raise ValueError(f"the loss of {path} with uniform times is infinite, and so is its floor")
     g = as_generator(seed, device=mixture.means.device)
     x1 = mixture.sample(n, generator=g)
     x0 = torch.randn(x1.shape, generator=g, dtype=x1.dtype, device=x1.device)

@@ -2,11 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from fmtutor import MLP, CondOT, cfm_loss, fit
+from fmtutor import MLP, CondOT, cfm_loss, couplings, fit
 from fmtutor.couplings import independent, minibatch_ot
 from fmtutor.data import four_clusters, standard_normal
 
@@ -46,16 +47,20 @@ def test_on_a_line_the_order_is_kept():
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])
-@pytest.mark.parametrize("kind", ["plain", "outlier", "same points", "twins", "far away", "one"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "outlier", "same points", "one place", "twins", "far away", "one"]
+)
 def test_the_cost_is_that_of_the_assignment_solver_alone(kind, scale):
     g = torch.Generator().manual_seed(3)
-    x0, x1 = torch.randn(60, 2, generator=g).double(), 2 * torch.randn(60, 2, generator=g).double()
+    x0, x1 = torch.randn(2, 120, 2, generator=g).double() * torch.tensor([1, 2])[:, None, None]
     if kind == "outlier":
         x1[7] = 1e5
     elif kind == "same points":
         x0 = x1.clone()
+    elif kind == "one place":
+        x0 = x1 = torch.ones_like(x1)
     elif kind == "twins":
-        x1 = x1[:20].repeat(3, 1)
+        x1 = x1[:40].repeat(3, 1)
     elif kind == "far away":
         x1 = x1 + 1e3
     elif kind == "one":
@@ -66,6 +71,28 @@ def test_the_cost_is_that_of_the_assignment_solver_alone(kind, scale):
     best = (x0[row] - x1[column]).square().sum()
     y0, y1 = minibatch_ot(x0, x1)
     torch.testing.assert_close((y0 - y1).square().sum(), best, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+@pytest.mark.parametrize(("scale", "dtype"), [(1.0, torch.float32), (1e-25, torch.float64)])
+def test_little_search_is_left_to_the_solver(shift, scale, dtype, monkeypatch):
+    # What it is given, less the least entry of each row, is at least 0, and 0 on the best pairs
+    # where the potentials are the optimal ones: the cost that remains there says how far they are.
+    g = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(128, 2, generator=g), shift + 2 * torch.randn(128, 2, generator=g)
+    x0, x1 = scale * x0.to(dtype), scale * x1.to(dtype)
+    given = [torch.cdist(x0, x1).square().numpy()]
+
+    def solver(cost):
+        given.append(cost)
+        return linear_sum_assignment(cost)
+
+    monkeypatch.setattr(couplings, "linear_sum_assignment", solver)
+    minibatch_ot(x0, x1)
+    # A potential of each column, in double: the comparison of permutations is exactly the same.
+    assert np.ptp(given[1] - given[0].astype(np.float64), axis=0).max() < 1e-12 * scale**2
+    plain, eased = (c[linear_sum_assignment(c)].sum() - c.min(1).sum() for c in given)
+    assert eased < 0.02 * plain
 
 
 def test_every_label_moves_with_its_point():

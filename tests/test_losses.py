@@ -210,6 +210,11 @@ def test_the_exact_field_reaches_the_floor_and_no_other_does(path):
     assert loss(lambda x, t: -u(x, t)) > exact + 0.1
 
 
+def test_an_infinite_floor_is_not_sampled():
+    with pytest.raises(ValueError, match=r"VariancePreserving.*is infinite"):
+        loss_floor(mixture(), VariancePreserving())
+
+
 @given(st.floats(0.2, 3.0), st.floats(0.2, 3.0))
 def test_gaussian_floor_is_the_integral(s0, s1):
     t = (torch.arange(20_000, dtype=F64) + 0.5) / 20_000
@@ -242,6 +247,7 @@ def test_loss_floor_is_seeded_and_its_error_is_honest(global_rng_untouched):
     q = mixture()
     assert loss_floor(q, n=100, seed=1) == loss_floor(q, n=100, seed=1)
     assert loss_floor(q, n=100, seed=1) != loss_floor(q, n=100, seed=2)
+    assert loss_floor(q, seed=1) == loss_floor(q, n=20_000, seed=1)
     reference, _ = loss_floor(q, n=200_000, seed=0)
     runs = torch.tensor([loss_floor(q, n=500, seed=seed) for seed in range(40)])
     assert ((runs[:, 0] - reference).abs() < 3 * runs[:, 1]).float().mean() > 0.9

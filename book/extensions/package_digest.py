@@ -2,8 +2,8 @@
 
 jupyter-cache recognises a notebook by its own cells, so it would go on showing outputs of code
 that has since been edited. Here the cache lives in a folder named after the contents of the
-package and of the benchmarks' results. Its path is a configuration value of Sphinx's "env" kind: when it changes, Sphinx reads
-every page anew, and each notebook finds an empty cache and runs.
+package and of the benchmarks' results. Its path is a configuration value of Sphinx's "env" kind:
+when it changes, Sphinx reads every page anew, and each notebook finds an empty cache and runs.
 """
 
 import hashlib
