@@ -2,12 +2,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-bench
 READY := $(VENV)/.ready
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test notebooks lint serve clean
+.PHONY: help setup book test notebooks lint mutants bench serve clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,22 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: $(READY) ## put faults into the package, count those its tests miss (MODULES="paths ...")
+	$(BIN)/python tools/mutants.py $(MODULES)
+
+# The peers live in an environment of their own. torchvision, which one of them asks for, does not
+# load beside a CPU build of torch, and nothing here uses it.
+$(PEERS)/.ready: benchmarks/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt \
+		--requirement benchmarks/requirements.txt --editable .
+	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
+
+bench: $(PEERS)/.ready ## measure against flow_matching and torchcfm (needs a quiet machine, 10 min)
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/peers.py
+	$(PEERS)/bin/python benchmarks/empirical_field.py
 
 serve: book ## build the site and serve it on http://localhost:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

@@ -87,7 +87,7 @@ def _potentials(cost: Tensor) -> Tensor:
     Sinkhorn's iteration for the entropic problem, at falling temperatures. A bad potential costs
     the solver time, nothing else.
     """
-    g = torch.zeros_like(cost[0])
+    g = cost.new_zeros(len(cost))
     # The median over pairs as they come: a few outliers among the points do not move it. Where it
     # is 0, since most points are paired with themselves, a small part of the mean.
     scale = torch.maximum(cost.diagonal().median(), 1e-6 * cost.mean())

@@ -216,7 +216,7 @@ def sample_stochastic(
     x, points = x0, [x0]
     with torch.no_grad():
         for t, h in zip(grid, grid.diff(), strict=False):
-            g = torch.as_tensor(diffusion(t)).to(x)
+            g = torch.as_tensor(diffusion(t), dtype=x.dtype, device=x.device)
             if not bool((g >= 0) & g.isfinite()):
                 raise ValueError(f"diffusion must be finite and at least 0, but g({t:g}) = {g:g}")
             time = t.expand(len(x))

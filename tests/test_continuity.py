@@ -173,10 +173,12 @@ def test_hutchinson_draws_from_the_generator_alone(global_rng_untouched):
 # The two halves, for those who need the velocity as well.
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 3), (3, 3), (2, 1, 2, 3)])
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (3, 3), (2, 1, 2, 3), (1, 2)])
 def test_exact_probes_are_the_unit_vectors(shape):
-    probes = divergence_probes(normal(0, *shape))
-    d = math.prod(shape[1:])
+    x, d = normal(0, *shape), math.prod(shape[1:])
+    with torch.device("meta"):  # what is made without device= would not fit
+        probes = divergence_probes(x)
+    assert probes.dtype == F64
     assert probes.shape == (d, *shape)
     for row in range(shape[0]):
         assert torch.equal(probes[:, row].reshape(d, d), torch.eye(d, dtype=F64))
@@ -185,7 +187,8 @@ def test_exact_probes_are_the_unit_vectors(shape):
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_hutchinson_probes_are_one_vector_of_signs_a_point(dtype):
     x = torch.zeros(5000, 2, 2, dtype=dtype)
-    probes = divergence_probes(x, "hutchinson", torch.Generator().manual_seed(0))
+    with torch.device("meta"):  # what is made without device= would not fit
+        probes = divergence_probes(x, "hutchinson", torch.Generator("cpu").manual_seed(0))
     assert probes.shape == (1, 5000, 2, 2)
     assert probes.dtype == dtype
     assert probes.unique().tolist() == [-1, 1]
@@ -336,6 +339,8 @@ def test_residual_works_without_gradients_and_leaves_its_arguments_alone():
     assert not residual.requires_grad
     assert not x.requires_grad
     assert not t.requires_grad
+    model = MLP(2, 8, 1).double()
+    assert not continuity_residual(lambda x, t: model(x, t).sum(1), model, x, t).requires_grad
 
 
 def test_residual_refuses_bad_input():

@@ -73,25 +73,40 @@ def test_the_cost_is_that_of_the_assignment_solver_alone(kind, scale):
     torch.testing.assert_close((y0 - y1).square().sum(), best, rtol=1e-9, atol=0)
 
 
+@pytest.fixture
+def given(monkeypatch):
+    """The costs that the assignment solver is given."""
+    costs = []
+
+    def solver(cost):
+        costs.append(cost)
+        return linear_sum_assignment(cost)
+
+    monkeypatch.setattr(couplings, "linear_sum_assignment", solver)
+    return costs
+
+
+@pytest.mark.parametrize("b", [100, 101])
+def test_up_to_a_hundred_points_the_solver_is_on_its_own(b, given):
+    g = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(b, 2, generator=g), torch.randn(b, 2, generator=g)
+    minibatch_ot(x0, x1)
+    assert np.array_equal(given[0], torch.cdist(x0, x1).square().numpy()) == (b == 100)
+
+
 @pytest.mark.parametrize("shift", [0.0, 5.0])
 @pytest.mark.parametrize(("scale", "dtype"), [(1.0, torch.float32), (1e-25, torch.float64)])
-def test_little_search_is_left_to_the_solver(shift, scale, dtype, monkeypatch):
+def test_little_search_is_left_to_the_solver(shift, scale, dtype, given):
     # What it is given, less the least entry of each row, is at least 0, and 0 on the best pairs
     # where the potentials are the optimal ones: the cost that remains there says how far they are.
     g = torch.Generator().manual_seed(0)
     x0, x1 = torch.randn(128, 2, generator=g), shift + 2 * torch.randn(128, 2, generator=g)
     x0, x1 = scale * x0.to(dtype), scale * x1.to(dtype)
-    given = [torch.cdist(x0, x1).square().numpy()]
-
-    def solver(cost):
-        given.append(cost)
-        return linear_sum_assignment(cost)
-
-    monkeypatch.setattr(couplings, "linear_sum_assignment", solver)
     minibatch_ot(x0, x1)
+    cost = torch.cdist(x0, x1).square().numpy()
     # A potential of each column, in double: the comparison of permutations is exactly the same.
-    assert np.ptp(given[1] - given[0].astype(np.float64), axis=0).max() < 1e-12 * scale**2
-    plain, eased = (c[linear_sum_assignment(c)].sum() - c.min(1).sum() for c in given)
+    assert np.ptp(given[0] - cost.astype(np.float64), axis=0).max() < 1e-12 * scale**2
+    plain, eased = (c[linear_sum_assignment(c)].sum() - c.min(1).sum() for c in (cost, *given))
     assert eased < 0.02 * plain
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import kstest
 
 from fmtutor import GaussianMixture
 from fmtutor.data import (
@@ -82,7 +83,7 @@ def test_four_clusters_is_the_mixture_of_its_docstring():
     x = four_clusters(40_000, seed=0)
     nearest = torch.cdist(x, corners).argmin(1)
     assert (torch.bincount(nearest, minlength=4) / 40_000 - 0.25).abs().max() < 0.01
-    assert (x - corners[nearest]).std() == pytest.approx(0.3, abs=0.005)
+    assert ((x - corners[nearest]).T.cov() - 0.3**2 * torch.eye(2)).abs().max() < 0.005
     # E log q is the same over samples of the closed form
     mixture = GaussianMixture(corners, 0.3)
     other = mixture.sample(40_000, seed=1)
@@ -130,13 +131,24 @@ def test_checkerboard_fills_the_eight_dark_squares_evenly():
     counts = torch.bincount(4 * column + row, minlength=16)
     assert (counts > 0).sum() == 8
     assert (counts[counts > 0] / 20_000 - 0.125).abs().max() < 0.01
+    within = (x + 3) / 1.5 % 1  # uniform in its square, every point in its own place
+    assert (12 * within.T.cov() - torch.eye(2)).abs().max() < 0.05
 
 
 def test_rings_without_noise_have_two_radii_in_proportion_to_their_length():
-    radius = rings(20_000, seed=0, noise=0.0).norm(dim=1)
+    x = rings(20_000, seed=0, noise=0.0)
+    radius, angle = x.norm(dim=1), torch.atan2(x[:, 1], x[:, 0])
+    assert kstest((angle / (2 * math.pi) + 0.5).numpy(), "uniform").pvalue > 0.01
     outer = (radius - 2.5).abs() < 1e-5
     assert (outer | ((radius - 1).abs() < 1e-5)).all()
     assert outer.float().mean() == pytest.approx(2.5 / 3.5, abs=0.02)
+
+
+@pytest.mark.parametrize(("sampler", "scale"), [(moons, 2.0), (spiral, 1.0)])
+def test_every_point_has_noise_of_its_own_in_each_coordinate(sampler, scale):
+    noise = (sampler(20_000, seed=0, noise=0.2) - sampler(20_000, seed=0, noise=0.0)) / scale
+    assert (noise.T.cov() / 0.2**2 - torch.eye(2)).abs().max() < 0.05
+    assert noise.mean(0).abs().max() < 0.01
 
 
 def test_every_data_set_is_listed_once():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fmtutor import MLP, CondOT, GaussianMixture, VariancePreserving
+from fmtutor import MLP, CondOT, CountedField, GaussianMixture, VariancePreserving
 from fmtutor.likelihood import log_prob, standard_normal_log_prob
 
 A = torch.tensor([[0.4, -0.7], [0.2, -0.1]], dtype=torch.float64)
@@ -84,6 +84,23 @@ def test_hutchinson_is_unbiased_and_not_constant() -> None:
     assert ((draws.mean(0) - exact).abs() / error.clamp(min=1e-3)).median() < 2
 
 
+def test_by_default_there_are_a_hundred_steps_of_four_stages() -> None:
+    counted = CountedField(linear)
+    log_prob(counted, torch.ones(3, 2, dtype=torch.float64))
+    assert counted.count == 400
+
+
+def test_the_generator_is_the_only_source_of_randomness(global_rng_untouched) -> None:
+    x = torch.ones(9, 2, dtype=torch.float64)
+
+    def value(seed):
+        g = torch.Generator().manual_seed(seed)
+        return log_prob(linear, x, steps=1, divergence="hutchinson", generator=g)
+
+    assert torch.equal(value(0), value(0))
+    assert not torch.equal(value(0), value(1))
+
+
 def test_gradients_reach_parameters_and_points() -> None:
     scale = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     x = torch.randn(30, 1, dtype=torch.float64, requires_grad=True)
@@ -114,7 +131,7 @@ def test_bad_settings_are_refused(arguments, error, text) -> None:
 
 
 def test_bad_points_are_refused() -> None:
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="x1 must be finite"):
         log_prob(linear, torch.tensor([[float("nan"), 0.0]], dtype=torch.float64))
-    with pytest.raises(TypeError, match="floating point"):
+    with pytest.raises(TypeError, match="x1 must be floating point"):
         log_prob(linear, torch.ones(3, 2, dtype=torch.long))

@@ -101,6 +101,19 @@ def test_sampling_is_seeded(global_rng_untouched):
     assert torch.equal(first, mixture.sample(9, seed=3))
     assert torch.equal(first, mixture.sample(9, generator=torch.Generator().manual_seed(3)))
     assert not torch.equal(first, mixture.sample(9, seed=4))
+    assert mixture.sample(1, seed=3).shape == (1, 2)
+
+
+def test_a_mixture_has_the_dtype_and_the_device_of_its_means():
+    means = torch.zeros(2, 3, dtype=F64)
+    two = torch.tensor([1, 2])
+    with torch.device("meta"):  # what is made without device= would not fit
+        mixture = GaussianMixture(means, 1.0)
+        x = mixture.sample(9, seed=0)
+    assert not torch.equal(x, x.float().double())
+    assert x.device == mixture.stds.device == means.device
+    mixture = GaussianMixture(means, two, two)
+    assert mixture.stds.dtype == mixture.weights.dtype == F64
 
 
 def test_one_number_serves_for_all_widths():
@@ -203,6 +216,18 @@ def test_velocity_at_the_noise_end_points_to_the_mean():
     torch.testing.assert_close(mixture.velocity(CondOT())(x, 0.0), mean - x)
     # and flipped time would be the field at t = 1, which has to be another one
     assert (mixture.velocity(CondOT())(x, 1.0) - (mean - x)).abs().max() > 0.1
+
+
+@every_path
+def test_a_float_time_is_as_exact_as_the_points(path):
+    mixture = random_mixture(6)
+    x, _ = points(6, 5, 2)
+    t = torch.full((5,), 0.3, dtype=F64)  # not float32's 0.3
+    for f in (mixture.velocity(path), mixture.score(path), mixture.target_variance(path)):
+        torch.testing.assert_close(f(x, 0.3), f(x, t), rtol=1e-13, atol=1e-13)
+    field = EmpiricalField(path, mixture.sample(9, seed=0))
+    for f in (field, field.posterior, field.posterior_mean, field.target_variance):
+        torch.testing.assert_close(f(x, 0.3), f(x, t), rtol=1e-13, atol=1e-13)
 
 
 def test_far_from_every_mean_nothing_underflows():
@@ -398,6 +423,22 @@ def test_single_precision_at_scale(offset):
     assert ((result - exact).norm(dim=1) / exact.norm(dim=1)).max() < 2e-5
     expected, _, _ = naive(CondOT(), data, x, t)
     torch.testing.assert_close(exact, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_data_may_lie_anywhere_in_single_precision():
+    data, _ = points(0, 20, 2)
+    data = (data + torch.tensor([1e3, -1e3], dtype=F64)).float()
+    x = CondOT().sample(torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), data, 0.9)
+    exact = EmpiricalField(CondOT(), data.double()).posterior_mean(x.xt.double(), 0.9)
+    result = EmpiricalField(CondOT(), data).posterior_mean(x.xt, 0.9)
+    assert (result - exact).abs().max() < 0.05  # of a spread of 2; the points are rounded by 1e-4
+
+
+def test_a_variance_is_never_negative():
+    data = points(0, 200, 3)[0].float()
+    x = CondOT().sample(torch.zeros_like(data), data, 0.9).xt
+    variance = EmpiricalField(CondOT(), data).target_variance(x, 0.9)  # nearly 0: it may round
+    assert (variance >= 0).all()
 
 
 @pytest.mark.parametrize("call", ["__call__", "posterior", "target_variance"])

@@ -92,6 +92,14 @@ def test_dtype_is_kept_and_a_time_may_take_every_form(path, dtype):
         assert path.log_prob(s.xt, x1, t).dtype == dtype
 
 
+@every_path
+def test_a_float_time_is_as_exact_as_the_points(path):
+    a, b, _ = draw((3, 2), 0)
+    t = torch.full((3,), 0.3, dtype=F64)  # not float32's 0.3
+    for call in calls(path):
+        torch.testing.assert_close(call(a, b, 0.3), call(a, b, t), rtol=1e-13, atol=1e-13)
+
+
 # The two functions of time.
 
 
@@ -165,6 +173,11 @@ def test_beta_is_linear_in_the_noise_time():
     t = torch.linspace(0, 1, 11, dtype=F64)
     beta = 2 * path.d_alpha(t) / path.alpha(t)
     torch.testing.assert_close(beta, 5.0 - 4.7 * t)
+
+
+def test_a_constant_rate_is_a_rate():
+    t = torch.linspace(0, 1, 11, dtype=F64)
+    torch.testing.assert_close(VariancePreserving(3.0, 3.0).alpha(t), (-1.5 * (1 - t)).exp())
 
 
 # Densities.
@@ -375,6 +388,13 @@ def test_the_noise_of_the_bridge_is_seeded(global_rng_untouched):
         path.sample(x0, x1, t, seed=1, generator=torch.Generator())
 
 
+def test_the_noise_of_the_bridge_has_the_dtype_and_the_device_of_the_points():
+    x, t = torch.zeros(9, 2, dtype=F64), torch.zeros(9, dtype=F64)
+    with torch.device("meta"):  # what is made without device= would not fit
+        noise = BridgePath(1.0).sample(x, x, t, seed=0).xt
+    assert not torch.equal(noise, noise.float().double())
+
+
 # Bad input.
 
 
@@ -424,6 +444,18 @@ def test_bad_arguments_are_refused_by_every_method(path):
         for bad in (-0.1, 1.1, math.nan):
             with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
                 call(good, good, bad)
+
+
+def test_what_is_no_tensor_is_named():
+    x, path = torch.zeros(3, 2), CondOT()
+    for a, b, call, name in [
+        ([0.0], x, path.sample, "x0"),
+        (x, [0.0], path.sample, "x1"),
+        ([0.0], x, path.score_from_velocity, "v"),
+        (x, [0.0], path.score_from_velocity, "xt"),
+    ]:
+        with pytest.raises(TypeError, match=f"^{name} must be a torch.Tensor, but a list came"):
+            call(a, b, 0.5)
 
 
 def test_the_bridge_checks_its_other_end():

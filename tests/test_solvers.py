@@ -159,6 +159,13 @@ def test_one_step_of_a_tableau_with_full_rows_by_hand():
     torch.testing.assert_close(runge_kutta_step(field, START, t, h, kutta), expected)
 
 
+@pytest.mark.parametrize(("a", "b"), [(((), ()), (0.5, 0.5)), (((),), (0.5, 0.5))])
+def test_a_tableau_whose_rows_do_not_fit_is_refused(a, b):
+    t, h = torch.tensor(0.2, dtype=F64), torch.tensor(0.3, dtype=F64)
+    with pytest.raises(ValueError, match=r"argument 2 is (longer|shorter)"):
+        runge_kutta_step(field, START, t, h, Tableau(a, b, order=1))
+
+
 # What the field is asked.
 
 
@@ -243,6 +250,15 @@ def test_no_method_asks_outside_the_unit_interval(method, dtype, backward, steps
     assert times.dtype == dtype
 
 
+@every_tableau
+@pytest.mark.parametrize(("t", "h"), [(0.9, 0.1 + 1e-9), (0.1, -0.1 - 1e-9)])
+def test_a_step_that_rounds_beyond_an_end_asks_at_the_end(method, t, h):
+    spy = Spy(field)
+    time, step = torch.tensor(t, dtype=F64), torch.tensor(h, dtype=F64)
+    runge_kutta_step(spy, START, time, step, TABLEAUX[method])
+    assert all(0 <= t.min() <= t.max() <= 1 for t in spy.times)
+
+
 # The adaptive method.
 
 
@@ -257,12 +273,14 @@ def test_dopri5_is_as_accurate_as_asked(tol):
 
 
 def test_dopri5_takes_more_steps_when_asked_for_more():
-    def evaluations(tol):
+    def evaluations(rtol, atol):
         counted = CountedField(field)
-        sample(counted, START, method="dopri5", rtol=tol, atol=tol)
+        sample(counted, START, method="dopri5", rtol=rtol, atol=atol)
         return counted.count
 
-    assert evaluations(1e-3) < evaluations(1e-6) < evaluations(1e-9)
+    assert evaluations(1e-3, 1e-3) < evaluations(1e-6, 1e-6) < evaluations(1e-9, 1e-9)
+    assert evaluations(1e-9, 1e-3) < evaluations(1e-9, 1e-9)  # each of the two counts
+    assert evaluations(1e-3, 1e-9) < evaluations(1e-9, 1e-9)
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -398,6 +416,7 @@ def test_steps_below_one_are_refused(method, steps):
 def test_groups_below_one_point_are_refused(batch_size):
     with pytest.raises(ValueError, match=f"batch_size must be at least 1, but {batch_size} came"):
         sample(field, START, batch_size=batch_size)
+    assert torch.equal(sample(field, START, batch_size=1), sample(field, START))
 
 
 @every_method
@@ -444,6 +463,14 @@ def test_a_field_of_another_shape_or_dtype_is_refused(method):
         sample(lambda x, t: x.double(), torch.ones(2, 2), method=method, steps=2)
 
 
+def test_every_stage_is_checked():
+    def second_one_bad(x, t):
+        return x if t[0] == 0 else x[:, :1]  # which would be broadcast
+
+    with pytest.raises(ValueError, match=r"v\(x, t\) and x must have one shape"):
+        sample(second_one_bad, START, method="midpoint", steps=1)
+
+
 # The stochastic sampler.
 
 PATH = CondOT()
@@ -486,7 +513,13 @@ def test_one_stochastic_step_by_hand():
     score = PATH.score_from_velocity(u, x0, 0.2)
     expected = x0 + 0.3 * (u + 0.7**2 / 2 * score) + 0.7 * math.sqrt(0.3) * noise
     got = stochastic(field, x0, lambda t: 0.7, times=[0.2, 0.5], seed=3)
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_stochastic_sampler_makes_everything_on_the_device_of_the_points():
+    with torch.device("meta"):  # what is made without device= would not fit
+        points = stochastic(field, START, lambda t: 0.5, times=[0.0, 0.5, 0.9], seed=0)
+    assert points.device == START.device
 
 
 def test_stochastic_samples_are_seeded_and_leave_the_global_state_alone():
@@ -508,6 +541,8 @@ def test_a_stochastic_step_costs_one_evaluation_and_never_asks_at_the_data():
     assert torch.equal(points[0], START)
     assert torch.equal(points[-1], stochastic(spy, START, steps=9, seed=0))
     assert counted.count == 9
+    stochastic(counted, START, seed=0)
+    assert counted.count == 9 + 100
     torch.testing.assert_close(torch.stack(spy.times)[:, 0], torch.arange(9, dtype=F64) / 9)
 
 
@@ -529,6 +564,10 @@ def test_a_bad_diffusion_is_refused(g):
 def test_the_stochastic_sampler_refuses_what_sample_refuses_and_the_way_back():
     with pytest.raises(ValueError, match=r"to the data, but times 1, 0\.5, 0 came"):
         stochastic(field, START, steps=2, t0=1.0, t1=0.0, seed=0)
+    with pytest.raises(ValueError, match="to the data, but times 1, 0 came"):
+        stochastic(field, START, steps=1, t0=1.0, t1=0.0, seed=0)
+    with pytest.raises(ValueError, match="x0 must be finite"):
+        stochastic(field, START / 0, seed=0)
     with pytest.raises(ValueError, match="steps must be at least 1"):
         stochastic(field, START, steps=0, seed=0)
     with pytest.raises(TypeError, match="x0 must be floating point"):

@@ -13,6 +13,7 @@ from fmtutor.typing import (
     align_time,
     as_generator,
     batch_time,
+    check_labels,
     check_points,
     check_same,
 )
@@ -137,6 +138,23 @@ def test_check_same_names_both_sides():
         check_same("x", x, "y", x.double())
     with pytest.raises(ValueError, match="x is on cpu and y on meta"):
         check_same("x", x, "y", x.to("meta"))
+
+
+def test_labels_are_one_whole_number_a_point_below_the_number_of_classes():
+    labels = torch.tensor([0, 1, 2])
+    check_labels(labels, 3, 3)
+    check_labels(labels - 5, 3)  # the values are looked at only when asked
+    check_labels(labels.to("meta"), 3, 3)  # nor anywhere but on the CPU
+    for bad, classes, message in [
+        (labels, 2, r"labels must be 0, ..., 1, but 2 came"),
+        (labels - 1, 3, r"labels must be 0, ..., 2, but -1 came"),
+        (labels[:2], 3, r"labels must be \[3\], one for each point, but \[2\] came"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            check_labels(bad, 3, classes)
+    for bad, found in [(labels.int(), "torch.int32"), ([0, 1, 2], "list")]:
+        with pytest.raises(TypeError, match=f"labels must be an int64 tensor, but {found} came"):
+            check_labels(bad, 3)
 
 
 # The protocol.
