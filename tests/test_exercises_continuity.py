@@ -1,7 +1,7 @@
 import pytest
 import torch
+from grading import grader_tests
 
-from fmtutor.checks import GradeError
 from fmtutor.exercises import continuity
 
 
@@ -48,25 +48,6 @@ SOLUTIONS = {
         lambda u, tau, d_tau: lambda x, s: d_tau(s)[:, None] * u(x, tau(s)),
     ),
 }
-
-
-@pytest.mark.parametrize("name", SOLUTIONS)
-def test_the_solution_passes(name, capsys):
-    grade, solution = SOLUTIONS[name]
-    grade(solution)
-    assert capsys.readouterr().out == f"✓ {name}\n"
-
-
-@pytest.mark.parametrize("name", SOLUTIONS)
-@pytest.mark.parametrize("result", [None, ..., NotImplementedError])
-def test_an_empty_answer_is_not_attempted(name, result, capsys):
-    def empty(*args):
-        if result is NotImplementedError:
-            raise NotImplementedError
-        return result
-
-    SOLUTIONS[name][0](empty)
-    assert capsys.readouterr().out == f"○ {name}: not attempted yet\n"
 
 
 @pytest.mark.parametrize(
@@ -149,8 +130,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "wrong", "diagnosis"), MISTAKES)
-def test_a_mistake_is_named(name, wrong, diagnosis):
-    with pytest.raises(GradeError) as error:
-        SOLUTIONS[name][0](wrong)
-    assert diagnosis in str(error.value)
+TestGraders = grader_tests(
+    continuity,
+    list(SOLUTIONS.values()),
+    [(SOLUTIONS[name][0], answer, diagnosis) for name, answer, diagnosis in MISTAKES],
+)

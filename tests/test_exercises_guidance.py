@@ -133,9 +133,7 @@ WRONG = [
     (guidance.grade_negative, lambda s: (1 - s, s), "exchanged"),
 ]
 
-test_right_answer_passes, test_mistake_is_named, test_no_attempt_is_no_mistake = grader_tests(
-    RIGHT, WRONG
-)
+TestGraders = grader_tests(guidance, RIGHT, WRONG)
 
 
 def test_an_answer_without_a_field_is_no_attempt(capsys):

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from grading import grader_tests
 
 from fmtutor import CondOT, EmpiricalField
 from fmtutor.checks import GradeError
@@ -46,18 +47,6 @@ GRADERS = {
     "prior": (marginal.grade_prior, prior),
     "coupled": (marginal.grade_coupled, coupled),
 }
-each = pytest.mark.parametrize("name", GRADERS)
-
-
-def test_every_grader_is_public():
-    assert {f"grade_{name.replace(' ', '_')}" for name in GRADERS} == set(marginal.__all__)
-
-
-@each
-def test_the_solution_passes(name, capsys):
-    grader, solution = GRADERS[name]
-    grader(solution)
-    assert capsys.readouterr().out == f"✓ {name}\n"
 
 
 @pytest.mark.parametrize(
@@ -76,26 +65,6 @@ def test_the_solution_passes(name, capsys):
 )
 def test_the_package_passes_too(grader, solution):
     grader(solution)
-
-
-def not_written(*arguments):
-    raise NotImplementedError
-
-
-@each
-@pytest.mark.parametrize("answer", [not_written, lambda *a: None, lambda *a: ...])
-def test_not_attempted_says_so(name, answer, capsys):
-    GRADERS[name][0](answer)
-    assert capsys.readouterr().out == f"○ {name}: not attempted yet\n"
-
-
-@each
-def test_an_answer_that_raises_is_named(name):
-    def broken(*arguments):
-        raise KeyError("oops")
-
-    with pytest.raises(GradeError, match="KeyError"):
-        GRADERS[name][0](broken)
 
 
 def square(x, t, data):
@@ -207,10 +176,11 @@ def two_points_with(slope, x, t, a):
     return (torch.tanh(slope * (x @ a))[:, None] * a - x) / (1 - t[:, None])
 
 
-@pytest.mark.parametrize(("name", "diagnosis", "answer"), WRONG)
-def test_mistakes_get_their_diagnosis(name, diagnosis, answer):
-    with pytest.raises(GradeError, match=diagnosis):
-        GRADERS[name][0](answer)
+TestGraders = grader_tests(
+    marginal,
+    list(GRADERS.values()),
+    [(GRADERS[name][0], answer, diagnosis) for name, diagnosis, answer in WRONG],
+)
 
 
 @pytest.mark.parametrize(("diagnosis", "weights"), WRONG_WEIGHTS)

@@ -1,10 +1,9 @@
 import math
 
-import pytest
 import torch
+from grading import grader_tests
 
 from fmtutor import align_time
-from fmtutor.checks import GradeError
 from fmtutor.exercises import paths
 
 
@@ -44,38 +43,6 @@ GRADERS = {
     "clock": (paths.grade_clock, clock),
     "constant": (paths.grade_constant, constant),
 }
-each = pytest.mark.parametrize("name", GRADERS)
-
-
-def test_every_grader_is_public():
-    assert {f"grade_{name.replace(' ', '_')}" for name in GRADERS} == set(paths.__all__)
-
-
-@each
-def test_the_solution_passes(name, capsys):
-    grader, solution = GRADERS[name]
-    grader(solution)
-    assert capsys.readouterr().out == f"✓ {name}\n"
-
-
-def not_written(*arguments):
-    raise NotImplementedError
-
-
-@each
-@pytest.mark.parametrize("answer", [not_written, lambda *a: None, lambda *a: ...])
-def test_not_attempted_says_so(name, answer, capsys):
-    GRADERS[name][0](answer)
-    assert capsys.readouterr().out == f"○ {name}: not attempted yet\n"
-
-
-@each
-def test_an_answer_that_raises_is_named(name):
-    def broken(*arguments):
-        raise KeyError("oops")
-
-    with pytest.raises(GradeError, match="KeyError"):
-        GRADERS[name][0](broken)
 
 
 def scheduled(form):
@@ -194,9 +161,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "diagnosis", "answer"), WRONG, ids=lambda a: a[:24] if isinstance(a, str) else None
+TestGraders = grader_tests(
+    paths,
+    list(GRADERS.values()),
+    [(GRADERS[name][0], answer, diagnosis) for name, diagnosis, answer in WRONG],
 )
-def test_a_mistake_gets_its_diagnosis(name, diagnosis, answer):
-    with pytest.raises(GradeError, match=diagnosis):
-        GRADERS[name][0](answer)

@@ -102,6 +102,4 @@ WRONG = [
 ]
 
 
-test_right_answer_passes, test_mistake_is_named, test_no_attempt_is_no_mistake = grader_tests(
-    RIGHT, WRONG
-)
+TestGraders = grader_tests(sampling, RIGHT, WRONG)

@@ -261,13 +261,15 @@ def grade_negative(answer: Callable[[float], tuple[float, float]]) -> None:
     def pair(a: float, b: float) -> Tensor:
         return torch.tensor([a, b], dtype=torch.float64)
 
+    def stacked(s: float) -> Tensor | None:
+        given = answer(s)
+        if given is None or given is ...:
+            return None
+        return torch.stack([torch.as_tensor(w) for w in given])
+
     grade(
         "negative",
-        lambda s: (
-            None
-            if (given := answer(s)) is None
-            else torch.stack([torch.as_tensor(w) for w in given])
-        ),
+        stacked,
         lambda s: pair(s, 1 - s),
         [(3.0,), (1.0,), (0.5,), (7.5,)],
         mistakes=[

@@ -96,8 +96,11 @@ def grade_grid(answer: Callable[[int, float], Tensor]) -> None:
     def from_data(n: int, power: float) -> Tensor:
         return at_the_noise(n, power).flip(0)
 
-    def grid(n: int, power: float) -> Tensor:
-        times = torch.as_tensor(answer(n, power))
+    def grid(n: int, power: float) -> Tensor | None:
+        given = answer(n, power)
+        if given is None or given is ...:
+            return None
+        times = torch.as_tensor(given)
         if times.shape == (n,) and torch.allclose(times.double(), too_few(n, power)):
             raise ValueError(f"{n} times bound {n - 1} steps; {n} steps need {n + 1} times")
         return times
