@@ -178,12 +178,12 @@ def _diagnose(
         return f"the result has shape {[*given.shape]}, expected {[*expected.shape]}: {hint}"
     if _close(given, expected, tol):
         return None
-    if not bool(given.isfinite().all()):
-        return "the result is NaN or infinite; what is divided by, and can it be zero?"
     for diagnosis, mistake in mistakes:
         wrong = _tensor(mistake(*arguments))
         if wrong.shape == given.shape and _close(given, wrong, tol):
             return diagnosis
+    if not bool(given.isfinite().all()):
+        return "the result is NaN or infinite; what is divided by, and can it be zero?"
     if _close(-given, expected, tol):
         return "the sign is flipped"
     backward = _backward(reference, arguments)
@@ -218,6 +218,9 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _close(a: Tensor, b: Tensor, tol: float) -> bool:
+    if not torch.equal(a.isfinite(), b.isfinite()):
+        return False
+    a, b = a[a.isfinite()], b[b.isfinite()]
     # Relative to the largest entry; where all are zero there is none, and `tol` is absolute.
     scale = (float(b.abs().max()) if b.numel() else 0.0) or 1.0
     return bool(((a - b).abs() <= tol * scale).all())

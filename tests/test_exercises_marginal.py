@@ -14,6 +14,10 @@ def logits(x, t, data):
     return -square / (2 * (1 - t[:, None]).square())
 
 
+def naive(weight):
+    return weight / weight.sum(1, keepdim=True)
+
+
 def posterior(x, t, data):
     return logits(x, t, data).softmax(1)
 
@@ -104,6 +108,7 @@ WRONG_WEIGHTS = [
 WRONG = [
     ("posterior", "do not depend on x", lambda x, t, d: torch.full((len(x), len(d)), 1 / len(d))),
     ("posterior", "logits", logits),
+    ("posterior", "largest logit first", lambda x, t, d: naive(logits(x, t, d).exp())),
     ("posterior", "log-weights", lambda x, t, d: posterior(x, t, d).log()),
     ("posterior", "shape", lambda x, t, d: posterior(x, t, d).T),
     ("field", "plain average", lambda x, t, d: (d.mean(0) - x) / (1 - t[:, None])),

@@ -128,12 +128,23 @@ def grade_posterior(answer: Weights) -> None:
     def log_weights(x: Tensor, t: Tensor, data: Tensor) -> Tensor:
         return _logits(x, t, data).log_softmax(1)
 
+    def underflowing(x: Tensor, t: Tensor, data: Tensor) -> Tensor:
+        weight = _logits(x, t, data).exp()
+        return weight / weight.sum(1, keepdim=True)
+
+    x, _, data = _points(4, 5, 2, seed=14)
+    late = (x, torch.full((4,), 0.999, dtype=x.dtype), data)
     grade(
         "posterior",
         answer,
         _right,
-        [_points(6, 5, 2, seed=11), _points(4, 4, 4, seed=12), _points(3, 1, 2, seed=13)],
+        [_points(6, 5, 2, seed=11), _points(4, 4, 4, seed=12), _points(3, 1, 2, seed=13), late],
         mistakes=[
+            (
+                "near t = 1 every exponential is 0 and their quotient 0/0: subtract the largest "
+                "logit first, or let softmax do it",
+                underflowing,
+            ),
             *_WEIGHT_MISTAKES,
             ("these are the logits; a softmax over the data makes them weights", _logits),
             ("these are log-weights; take their exponential", log_weights),
