@@ -1,4 +1,4 @@
-"""What the unit tests share: one profile for hypothesis, one guard for the global random state."""
+"""What the tests share: a profile for hypothesis, a guard for torch's random state, a browser."""
 
 import pytest
 import torch
@@ -22,3 +22,27 @@ def global_rng_untouched():
     before = torch.get_rng_state()
     yield
     assert torch.equal(before, torch.get_rng_state()), "the global random state has changed"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from browsing import launch
+
+    with launch() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="session")
+def live_server(browser, tmp_path_factory):
+    from browsing import LivePages, serve
+
+    folder = tmp_path_factory.mktemp("live")
+    with serve(folder) as address:
+        yield LivePages(browser, address, folder)
+
+
+@pytest.fixture
+def live(live_server):
+    """Opens a page with live figures: `page = live(FlowPlayer())`; see browsing.py."""
+    yield live_server
+    live_server.close()

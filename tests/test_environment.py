@@ -78,7 +78,7 @@ def test_conda_environment_lists_nothing_else():
 def test_wheel_carries_the_type_marker_and_data_files():
     packed = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     assert "fmtutor/py.typed" in packed
-    data = (".js", ".mjs", ".css", ".json", ".safetensors", ".png")
+    data = (".js", ".mjs", ".css", ".json", ".npy", ".safetensors", ".png")
     files = (path for path in (ROOT / "fmtutor").rglob("*") if path.suffix in data)
     missing = {path.relative_to(ROOT).as_posix() for path in files} - packed
     assert not missing, f"the wheel lacks {sorted(missing)}"

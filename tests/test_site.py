@@ -1,17 +1,14 @@
 """The built site, as a reader's browser sees it. `make book` builds it."""
 
-import os
 import re
-import shutil
 import sys
-import threading
-from functools import cache, partial
+from functools import cache
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browsing import DESKTOP, PATIENCE, PHONE, serve, unavailable, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -20,9 +17,6 @@ sys.path.append(str(ROOT / "tools"))
 import notebooks  # noqa: E402
 
 PAGES = [Path(name).with_suffix(".html").as_posix() for name in notebooks.toc_files()]
-DESKTOP, PHONE = (1280, 900), (375, 800)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 120_000  # milliseconds: a busy machine is slow, not broken
 MINIMUM_CONTRAST = 4.5  # WCAG 2, level AA, body text
 
 # Text against what is painted behind it: the nearest grounds below it, blended.
@@ -86,13 +80,6 @@ UNFIT = """
 """
 
 
-def unavailable(reason):
-    """Skip on a reader's machine; fail where these tests are mandatory."""
-    if os.environ.get("FMTUTOR_REQUIRE_BROWSER"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def site():
     if not (SITE / "index.html").is_file():
@@ -102,31 +89,8 @@ def site():
 
 @pytest.fixture(scope="session")
 def address(site):
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        unavailable(
-            f"no browser ({', '.join(BROWSERS)}): install one, on Debian or Ubuntu with "
-            "`apt-get install chromium`"
-        )
-    sync_api = pytest.importorskip("playwright.sync_api")
-    # Chromium's sandbox refuses to run as root, as in a container.
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=sandbox)
-        yield chromium
-        chromium.close()
+    with serve(site) as url:
+        yield url
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -139,25 +103,8 @@ def opened(request, browser, address):
     context = browser.new_context()
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
-    page.trouble = trouble = []
+    watch(page, address)
     page.name = request.param
-
-    def on_console(message):
-        if message.type in ("error", "warning"):
-            trouble.append(f"{message.type}: {message.text}")
-
-    def on_request(request):
-        if not request.url.startswith((address, "data:", "blob:")):
-            trouble.append(f"foreign request: {request.url}")
-
-    def on_response(response):
-        if response.status >= 400:
-            trouble.append(f"{response.status}: {response.url}")
-
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
-    page.on("request", on_request)
-    page.on("response", on_response)
     look(page)
     page.goto(address + request.param, wait_until="networkidle")
     page.evaluate("() => window.MathJax?.startup?.promise")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -262,7 +263,7 @@ def grade_negative(answer: Callable[[float], tuple[float, float]]) -> None:
         return torch.tensor([a, b], dtype=torch.float64)
 
     def stacked(s: float) -> Tensor | None:
-        given = answer(s)
+        given: Any = answer(s)
         if given is None or given is ...:
             return None
         return torch.stack([torch.as_tensor(w) for w in given])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def grade_convert(answer: Callable[[Callable[..., Tensor]], VelocityField]) -> N
         return -model(x, 1 - t)
 
     def converted(x: Tensor, t: Tensor) -> Tensor | None:
-        field = answer(model)
+        field: Any = answer(model)
         return None if field is None or field is ... else field(x, t)
 
     g = torch.Generator().manual_seed(22)

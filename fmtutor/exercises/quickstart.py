@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def grade_interpolate(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, T
         return torch.stack([(1 - t) * x0 + t * x1, x1 - x0])
 
     def stacked(x0: Tensor, x1: Tensor, t: Tensor) -> Tensor | None:
-        given = answer(x0, x1, t)
+        given: Any = answer(x0, x1, t)
         return None if given is None or given is ... else torch.stack(list(given))
 
     grade(

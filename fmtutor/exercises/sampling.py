@@ -97,7 +97,7 @@ def grade_grid(answer: Callable[[int, float], Tensor]) -> None:
         return at_the_noise(n, power).flip(0)
 
     def grid(n: int, power: float) -> Tensor | None:
-        given = answer(n, power)
+        given: object = answer(n, power)
         if given is None or given is ...:
             return None
         times = torch.as_tensor(given)

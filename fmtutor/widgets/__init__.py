@@ -1,0 +1,26 @@
+"""Figures that live: each computes where it is seen, in a notebook or in a page without a kernel.
+
+One Python class and one file of JavaScript a figure; core.js holds what they share.
+"""
+
+from fmtutor.widgets.continuity_explorer import ContinuityExplorer
+from fmtutor.widgets.coupling_explorer import CouplingExplorer
+from fmtutor.widgets.flow_player import FlowPlayer
+from fmtutor.widgets.gradient_explorer import GradientExplorer
+from fmtutor.widgets.guidance_explorer import GuidanceExplorer
+from fmtutor.widgets.path_explorer import PathExplorer
+from fmtutor.widgets.playground import Playground
+from fmtutor.widgets.posterior_explorer import PosteriorExplorer
+from fmtutor.widgets.solver_lab import SolverLab
+
+__all__ = [
+    "ContinuityExplorer",
+    "CouplingExplorer",
+    "FlowPlayer",
+    "GradientExplorer",
+    "GuidanceExplorer",
+    "PathExplorer",
+    "Playground",
+    "PosteriorExplorer",
+    "SolverLab",
+]

@@ -1,0 +1,211 @@
+"""What the tests in a browser share: a browser, a server, pages with live figures."""
+
+import html
+import json
+import os
+import shutil
+import sys
+import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from ipywidgets.embed import dependency_state, embed_data
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = ROOT / "book" / "assets"
+sys.path.append(str(ROOT / "book" / "extensions"))
+
+import live_figures  # noqa: E402
+
+DESKTOP, PHONE = (1280, 900), (375, 800)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 120_000  # milliseconds: a busy machine is slow, not broken
+
+# A picture of the canvas as numbers: how much ink there is, and where its centre lies.
+INK = """
+(canvas) => {
+  const { width, height } = canvas;
+  const copy = Object.assign(document.createElement('canvas'), { width, height });
+  const context = copy.getContext('2d', { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height).data;
+  let [ink, x, y] = [0, 0, 0];
+  for (let i = 3; i < pixels.length; i += 4) {
+    const place = (i - 3) / 4;
+    ink += pixels[i];
+    x += pixels[i] * (place % width) / width;
+    y += pixels[i] * Math.floor(place / width) / height;
+  }
+  return [ink / 255, x / ink, y / ink].map((v) => Math.round(1e4 * v) / 1e4);
+}
+"""
+
+PAGE = """\
+<!doctype html>
+<html lang="en" data-theme="{theme}">
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Live figures</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="custom.css"><link rel="stylesheet" href="base.css">
+<style>
+body {{ margin: 0; background: var(--pst-color-background, #fff);
+  color: var(--pst-color-text-base); font-family: sans-serif }}
+main {{ max-width: 720px; margin: 0 auto; padding: 12px }}
+</style>
+</head>
+<body><main class="bd-article"><p>Before.</p>
+{figures}
+<p id="after">After.</p></main>
+<script type="application/vnd.jupyter.widget-state+json">{state}</script>
+<script type="module" src="widgets.mjs"></script>
+</body></html>
+"""
+
+
+def unavailable(reason):
+    """Skip on a reader's machine; fail where these tests are mandatory."""
+    if os.environ.get("FMTUTOR_REQUIRE_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def launch():
+    """A running browser."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        unavailable(
+            f"no browser ({', '.join(BROWSERS)}): install one, on Debian or Ubuntu with "
+            "`apt-get install chromium`"
+        )
+    sync_api = pytest.importorskip("playwright.sync_api")
+    # Chromium's sandbox refuses to run as root, as in a container.
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=sandbox)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def serve(directory):
+    """The address of a server for a directory."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=directory)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def watch(page, address):
+    """Collect a page's troubles in `page.trouble`: errors, warnings, requests to other hosts."""
+    page.trouble = trouble = []
+
+    def on_console(message):
+        if message.type in ("error", "warning"):
+            trouble.append(f"{message.type}: {message.text}")
+
+    def on_request(request):
+        if not request.url.startswith((address, "data:", f"blob:{address}")):
+            trouble.append(f"foreign request: {request.url}")
+
+    def on_response(response):
+        if response.status >= 400:
+            trouble.append(f"{response.status}: {response.url}")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
+    page.on("request", on_request)
+    page.on("response", on_response)
+
+
+def live_html(*figures, theme="light", damage=None):
+    """A page with live figures, as the book's Sphinx extension makes it, without Sphinx.
+
+    `damage` is called with the state of the models, by id, and may break it.
+    """
+    data = embed_data(views=figures, state=dependency_state(figures, drop_defaults=False))
+    state = json.loads(json.dumps(data["manager_state"]))
+    if damage:
+        damage(state["state"])
+    parts = []
+    for figure, view in zip(figures, data["view_specs"], strict=True):
+        bundle, _ = figure._repr_mimebundle_()
+        before, behind = live_figures.frame(figure.get_state())
+        parts.append(
+            f'<figure>{before}<img alt="A live figure." src="data:image/png;base64,'
+            f'{bundle["image/png"]}">{behind}<script type="{live_figures.VIEW}">'
+            f"{json.dumps(view)}</script></div></figure>"
+        )
+    text = json.dumps(state).replace("</", "<\\/")
+    return PAGE.format(theme=html.escape(theme), figures="\n".join(parts), state=text)
+
+
+class LivePages:
+    """Opens pages with live figures; `live(figure)` in a test."""
+
+    def __init__(self, browser, address, folder):
+        self.browser, self.address, self.folder = browser, address, folder
+        self.contexts = []
+        for file in (ASSETS / "custom.css", ASSETS / "widgets.mjs"):
+            shutil.copy(file, folder)
+        shutil.copy(live_figures.WIDGETS / live_figures.STYLE, folder)
+
+    def __call__(self, *figures, size=DESKTOP, theme="light", damage=None, alive=True, **context):
+        """A page that holds the figures; with `alive` it waits until each of them has drawn."""
+        name = f"page-{len(self.contexts)}.html"
+        text = live_html(*figures, theme=theme, damage=damage)
+        (self.folder / name).write_text(text, "utf-8")
+        opened = self.browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=theme, **context
+        )
+        self.contexts.append(opened)
+        opened.set_default_timeout(PATIENCE)
+        page = opened.new_page()
+        watch(page, self.address)
+        page.goto(self.address + name)
+        if alive:
+            for place in page.locator(".fm-live").all():
+                place.scroll_into_view_if_needed()
+                place.locator(".fm-figure .fm-readout:not(:empty)").wait_for()
+            page.evaluate("() => scrollTo(0, 0)")
+        return page
+
+    def close(self):
+        for context in self.contexts:
+            context.close()
+        self.contexts.clear()
+
+
+def ink(page, index=0):
+    """What is on a canvas: the amount of ink, and its centre."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+    return page.locator(".fm-canvas").nth(index).evaluate(INK)
+
+
+def readout(page, index=0):
+    """The line of text of a live figure."""
+    return page.locator(".fm-figure .fm-readout").nth(index).inner_text()
+
+
+def control(page, label):
+    """A slider, menu or box by its label."""
+    return page.get_by_label(label, exact=True)
+
+
+def slide(page, label, value):
+    """Move a slider to a value, as a reader's hand would, and wait for the next frame."""
+    control(page, label).evaluate(
+        "(input, value) => { input.value = value;"
+        " input.dispatchEvent(new Event('input', { bubbles: true })); }",
+        str(value),
+    )
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")

@@ -1,0 +1,204 @@
+"""The flow player: its traits, its picture, and the live figure in a browser."""
+
+import re
+
+import pytest
+import torch
+from browsing import PHONE, control, ink, readout, slide
+from traitlets import TraitError
+
+from fmtutor.data import DATASETS
+from fmtutor.metrics import sliced_wasserstein
+from fmtutor.widgets import FlowPlayer
+from fmtutor.widgets.flow_player import network, read_weights
+from fmtutor.widgets.packing import unpack_network
+
+ONE = {"datasets": ("spiral", "moons"), "particles": 200}
+
+
+def expected(figure, time):
+    """The line of text that belongs to a time, from the package."""
+    x = figure.positions(time)
+    mean, spread = x.mean(0), (x - x.mean(0)).square().sum(1).mean().sqrt()
+    return [time, *mean.tolist(), spread.item()]
+
+
+def numbers(text):
+    return [float(value) for value in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
+
+
+def test_the_defaults_and_what_can_be_set():
+    figure = FlowPlayer()
+    assert (figure.dataset, figure.time, figure.particles) == ("spiral", 1.0, 600)
+    assert figure.datasets == tuple(DATASETS)
+    assert FlowPlayer(datasets=["rings", "moons"]).dataset == "rings"
+    figure.dataset = "moons"
+    figure.time = 0.25
+    assert repr(figure).startswith("FlowPlayer(arrows=False, dataset='moons'")
+    assert "time=0.25" in repr(figure)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"dataset": "swirl"}, "dataset must be one of four clusters.*'swirl' came"),
+        ({"datasets": ("moons", "swirl")}, r"datasets must be some of .*swirl"),
+        ({"datasets": ()}, "dataset must be one of|datasets must be some of"),
+        ({"dataset": "rings", "datasets": ("moons",)}, "rings"),
+        ({"particles": 0}, "particles.* less than 1"),
+        ({"particles": 2001}, "particles"),
+        ({"time": 1.5}, "time"),
+        ({"time": float("nan")}, "time"),
+    ],
+)
+def test_bad_values_are_refused(bad, says):
+    with pytest.raises(TraitError, match=says):
+        FlowPlayer(**bad)
+
+
+def test_a_bad_change_is_refused_and_leaves_the_figure_as_it_was():
+    figure = FlowPlayer(**ONE)
+    for name, value in (("dataset", "rings"), ("datasets", ("rings",)), ("particles", 0)):
+        with pytest.raises(TraitError):
+            setattr(figure, name, value)
+    assert (figure.dataset, figure.particles) == ("spiral", 200)
+    with pytest.raises(TypeError, match=r"FlowPlayer takes arrows, .* but speed came"):
+        FlowPlayer(speed=2)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_networks_are_good_and_are_those_of_the_page(dataset):
+    figure = FlowPlayer(dataset, particles=2000)
+    data, other = (DATASETS[dataset](2000, seed=seed) for seed in (1, 2))
+    reached = sliced_wasserstein(figure.positions(1.0), data)
+    assert reached < 2.5 * sliced_wasserstein(other, data)
+    page = unpack_network(figure._networks[dataset])
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(page(x, 0.3), network(dataset)(x, 0.3))
+    assert read_weights()[dataset].dtype == torch.float16
+
+
+def test_positions_are_exact_between_the_steps_too():
+    figure = FlowPlayer(**ONE)
+    assert torch.equal(figure.positions(0.0), figure._path(0.0)[0])
+    near = [figure.positions(t) for t in (0.399, 0.4, 0.401)]
+    change = (near[2] - near[0]).norm(dim=1)
+    assert change.max() < 0.05
+    assert change.mean() > 1e-4
+    torch.testing.assert_close((near[0] + near[2]) / 2, near[1], atol=2e-3, rtol=0)
+
+
+def test_alive_and_as_the_package_computes_it(live):
+    figure = FlowPlayer(**ONE)
+    page = live(figure)
+    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    seen = [ink(page)]
+    for time in (0.0, 0.5, 0.86):
+        slide(page, "time t", time)
+        found, wanted = numbers(readout(page)), expected(figure, time)
+        assert found == pytest.approx(wanted, abs=0.0051), time
+        seen.append(ink(page))
+    assert len({tuple(s) for s in seen}) == 4, "the slider changes the picture"
+    assert not page.trouble, page.trouble
+
+
+def test_menu_boxes_and_number_of_particles(live):
+    figure = FlowPlayer(**ONE)
+    page = live(figure)
+    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    before = ink(page)
+    control(page, "arrows of the field").check()
+    with_arrows = ink(page)
+    assert with_arrows[0] > before[0]
+    control(page, "trails").uncheck()
+    assert ink(page)[0] < with_arrows[0]
+    control(page, "data").select_option("moons")
+    slide(page, "particles", 300)
+    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    moons = FlowPlayer("moons", datasets=("moons",), particles=300)
+    assert numbers(readout(page)) == pytest.approx(expected(moons, 1.0), abs=0.0051)
+    assert "moons" in page.locator("canvas").get_attribute("aria-label")
+    assert not page.trouble, page.trouble
+
+
+def test_play_pause_and_keyboard(live):
+    page = live(FlowPlayer(time=0.0, **ONE))
+    time = control(page, "time t")
+    button = page.get_by_role("button")
+    assert button.inner_text() == "Play"
+    still = ink(page)
+    page.wait_for_timeout(300)
+    assert ink(page) == still, "nothing moves by itself"
+    button.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) > 0.05")
+    assert button.inner_text() == "Pause"
+    page.keyboard.press("Enter")
+    assert button.inner_text() == "Play"
+    paused = ink(page)
+    page.wait_for_timeout(300)
+    assert ink(page) == paused
+    assert paused != still
+    time.focus()
+    before = float(time.input_value())
+    page.keyboard.press("ArrowRight")
+    assert float(time.input_value()) == pytest.approx(before + 0.02, abs=0.011)
+    page.keyboard.press("End")
+    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    button.click()  # from the end it begins anew
+    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) < 0.5")
+    page.wait_for_function("() => document.querySelector('button').textContent === 'Play'")
+    assert float(time.input_value()) == 1.0, "it ends at the data"
+    assert not page.trouble, page.trouble
+
+
+def test_it_rests_while_it_is_out_of_view(live):
+    page = live(FlowPlayer(time=0.0, **ONE))
+    page.evaluate("() => document.querySelector('#after').style.marginTop = '5000px'")
+    page.get_by_role("button").click()
+    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) > 0.02")
+    page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_timeout(300)
+    value = "() => document.querySelector('.fm-range').value"
+    before = page.evaluate(value)
+    page.wait_for_timeout(500)
+    assert page.evaluate(value) == before
+    page.evaluate("() => scrollTo(0, 0)")
+    page.wait_for_function(f"() => ({value})() !== '{before}'")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_on_a_phone_in_both_themes(live, theme):
+    page = live(FlowPlayer(**ONE), size=PHONE, theme=theme, has_touch=True)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    for cell in page.locator(".fm-figure .fm-control").all():
+        assert cell.bounding_box()["height"] >= 40, "large enough for a finger"
+    color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
+    assert (sum(numbers(color.replace(",", ".0,").replace(")", ".0)"))) > 380) == (theme == "dark")
+    assert not page.trouble, page.trouble
+
+
+def poison(state):
+    for model in state.values():
+        for buffer in model.get("buffers", []):
+            buffer["data"] = "/////w" + buffer["data"][6:]  # half-precision NaN
+
+
+def no_particles(state):
+    for model in state.values():
+        if "particles" in model["state"]:
+            model["state"]["particles"] = 0
+
+
+def no_buffers(state):
+    for model in state.values():
+        model.pop("buffers", None)
+
+
+@pytest.mark.parametrize("damage", [poison, no_particles, no_buffers, dict.clear])
+def test_a_damaged_figure_leaves_its_picture(live, damage):
+    page = live(FlowPlayer(**ONE), damage=damage, alive=False)
+    page.locator("p.fm-sentence").filter(has_text="could not come to life").wait_for()
+    assert page.locator(".fm-picture img").is_visible()
+    assert page.locator(".fm-figure").count() == 0
+    assert [t for t in page.trouble if not t.startswith("warning: A live figure")] == []

@@ -1,0 +1,193 @@
+"""What all live figures share on Python's side: packing, the joined module, the mime bundle."""
+
+import base64
+import io
+import struct
+import subprocess
+import sys
+
+import anywidget
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+import traitlets
+from torch import nn
+
+from fmtutor import MLP, BridgePath, CondOT, Cosine, GaussianMixture, VariancePreserving
+from fmtutor.widgets import base
+from fmtutor.widgets.base import Finite, LiveFigure, joined_module, joined_style
+from fmtutor.widgets.packing import (
+    pack_floats,
+    pack_mixture,
+    pack_network,
+    pack_path,
+    unpack_network,
+)
+from fmtutor.widgets.random import Random
+
+
+class Dot(LiveFigure):
+    """A figure with nothing but a dot."""
+
+    place = Finite(0.5, min=-1.0, max=1.0).tag(sync=True)
+    words = traitlets.Tuple(("a",)).tag(sync=True)
+    _aspect = traitlets.Float(2.0).tag(sync=True)
+
+    def _draw(self, figure):
+        figure.subplots().plot([self.place], [0.0], "o")
+
+
+def test_the_repr_is_stable_and_short():
+    assert repr(Dot()) == repr(Dot()) == "Dot(place=0.5, words=('a',))"
+    assert repr(Dot(place=-1)) == "Dot(place=-1, words=('a',))"
+    assert len(repr(Dot(words=tuple("abcdefghijklmnopqrstuvwxyz")))) < 100
+
+
+def test_traits_can_be_set_read_and_observed():
+    dot, seen = Dot(place=0.25), []
+    dot.observe(lambda change: seen.append(change["new"]), "place")
+    dot.place = 0.75
+    assert (dot.place, seen) == (0.75, [0.75])
+    dot.set_state({"place": -0.5})  # what a front end sends
+    assert (dot.place, seen) == (-0.5, [0.75, -0.5])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2.0, "x", None])
+def test_numbers_out_of_range_are_refused(value):
+    dot = Dot()
+    with pytest.raises(traitlets.TraitError, match="place"):
+        dot.place = value
+    assert dot.place == 0.5
+    with pytest.raises(TypeError, match="Dot takes place, words, but size came"):
+        Dot(size=3)
+
+
+def test_the_mime_bundle_has_view_picture_and_text():
+    dot = Dot()
+    data, _ = dot._repr_mimebundle_()
+    assert data["text/plain"] == repr(dot)
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == dot.model_id
+    png = base64.b64decode(data["image/png"])
+    image = plt.imread(io.BytesIO(png))
+    assert image.shape[1] / image.shape[0] == pytest.approx(2.0, abs=0.01)
+    assert image.shape[2] == 4
+    assert (image[..., 3] == 0).mean() > 0.5, "transparent, for either theme"
+
+
+def test_a_picture_follows_the_state_and_leaves_pyplot_alone():
+    before = dict(mpl.rcParams)
+    dot = Dot(place=0.5)
+    first = dot.picture()
+    assert dot.picture() == first
+    dot.place = 0.75
+    assert dot.picture() != first
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []
+    with pytest.raises(NotImplementedError, match="LiveFigure has no picture"):
+        LiveFigure().picture()
+
+
+@pytest.fixture
+def files(monkeypatch):
+    content = {}
+    read = base._read.__wrapped__
+    monkeypatch.setattr(base, "_read", lambda name: content.get(name) or read(name))
+    joined_module.cache_clear()
+    yield content
+    joined_module.cache_clear()
+
+
+def test_a_module_is_core_and_its_own_file(files):
+    files["core.js"] = "export const a = 1;"
+    files["own.js"] = 'import {\n  a,\n} from "./core.js";\n\nexport default { render() {} };\n'
+    assert joined_module("own") == "export const a = 1;\n\nexport default { render() {} };\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        'import { a } from "./core.js";\nimport b from "b";\n',
+        'import b from "https://x.org";\n',
+    ],
+)
+def test_a_module_imports_core_and_nothing_else(files, source):
+    files["own.js"] = source or "let x;"
+    with pytest.raises(ValueError, match=r"own.js must have one import"):
+        joined_module("own")
+
+
+def test_the_figures_carry_their_module_and_style():
+    from fmtutor.widgets import FlowPlayer
+
+    state = FlowPlayer(datasets=("moons",)).get_state()
+    assert state["_esm"] == joined_module("flow_player")
+    assert state["_css"] == joined_style("flow_player")
+    assert ".fm-stage" in state["_css"]
+    assert issubclass(FlowPlayer, anywidget.AnyWidget)
+    assert 'from "' not in state["_esm"]
+
+
+def test_floats_are_little_endian_with_their_shape():
+    packed = pack_floats(torch.tensor([[1.0, -2.5]]))
+    assert packed == {"data": struct.pack("<2f", 1, -2.5), "dtype": "float32", "shape": [1, 2]}
+    assert pack_floats(torch.tensor([1.0, -2.5]), "float16")["data"] == struct.pack("<2e", 1, -2.5)
+    with pytest.raises(ValueError, match=r"70000 is beyond the range of float16"):
+        pack_floats(torch.tensor([7e4]), "float16")
+    with pytest.raises(ValueError, match="float32, float16, but 'int8' came"):
+        pack_floats(torch.ones(2), "int8")
+    with pytest.raises(ValueError, match="finite"):
+        pack_floats(torch.tensor([float("nan")]))
+    with pytest.raises(TypeError):
+        pack_floats(torch.tensor([1]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_network_comes_back_as_it_was_packed(dtype, classes, global_rng_untouched):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MLP(width=12, depth=2, time_dim=6, classes=classes)
+    back = unpack_network(pack_network(model, dtype))
+    x = Random(0).normals(5, 2)
+    expected = model.half().float() if dtype == "float16" else model
+    assert torch.equal(back(x, 0.3), expected(x, 0.3))
+    assert not any(p.requires_grad for p in back.parameters())
+
+
+def test_what_has_no_twin_in_the_page_is_refused():
+    with pytest.raises(TypeError, match="only an MLP runs in the page, but a Linear came"):
+        pack_network(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="BridgePath"):
+        pack_path(BridgePath(0.1))
+    packed = pack_network(MLP(width=4, depth=1))
+    packed["architecture"]["width"] = 5
+    with pytest.raises(ValueError, match="weights"):
+        unpack_network(packed)
+
+
+def test_paths_and_mixtures_are_described():
+    assert pack_path(CondOT(0.1)) == {"name": "CondOT", "sigma_min": 0.1}
+    assert pack_path(Cosine()) == {"name": "Cosine"}
+    assert pack_path(VariancePreserving())["beta_max"] == 20.0
+    packed = pack_mixture(GaussianMixture(torch.eye(2), 0.5))
+    assert packed["means"]["shape"] == [2, 2]
+    assert packed["weights"]["data"] == struct.pack("<2f", 0.5, 0.5)
+
+
+def test_random_numbers_are_reproducible_and_normal():
+    assert torch.equal(Random(3).normals(4, 2), Random(3).normals(8).reshape(4, 2))
+    assert not torch.equal(Random(3).normals(8), Random(4).normals(8))
+    z = Random(5).normals(20_000)
+    assert z.dtype == torch.float32
+    assert z.mean().abs() < 0.02
+    assert (z.std() - 1).abs() < 0.02
+    draws = [Random(6).integer(3) for _ in range(3)]
+    assert len(set(draws)) == 1
+    assert 0 < Random(7).uniform() < 1
+
+
+def test_the_package_does_not_load_the_figures():
+    code = "import sys, fmtutor; sys.exit('fmtutor.widgets' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

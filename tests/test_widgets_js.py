@@ -1,0 +1,312 @@
+"""The numerics of the live figures, run in Node and held against the package.
+
+Python writes what it computes into a file; the tests in tests/js/ read it and compare.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import nn
+
+from fmtutor import (
+    MLP,
+    CondOT,
+    Cosine,
+    EmpiricalField,
+    GaussianMixture,
+    VariancePreserving,
+    cfm_loss,
+    gaussian_loss_floor,
+    guided,
+    sample,
+)
+from fmtutor.data import cluster_means
+from fmtutor.metrics import energy_distance
+from fmtutor.plotting import COLORS, blend
+from fmtutor.widgets.base import joined_module
+from fmtutor.widgets.packing import pack_floats, pack_mixture, pack_network, pack_path
+from fmtutor.widgets.random import Random
+
+JS = Path(__file__).parent / "js"
+MODULES = sorted(JS.glob("*.test.mjs"))
+WIDGETS = Path(__file__).resolve().parents[1] / "fmtutor" / "widgets"
+PATHS = [CondOT(), CondOT(0.1), Cosine(), VariancePreserving()]
+TIMES = [0.0, 0.13, 0.5, 0.77, 0.95]
+DOUBLE = torch.float64
+FIGURES = sorted(file.stem for file in WIDGETS.glob("*.js") if file.stem != "core")
+BLENDS = [(0.0, "noise", "data"), (0.37, "noise", "data"), (0.8, "velocity", "learned")]
+
+
+def plain(value):
+    """Bytes and tensors in a form that JSON has."""
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    raise TypeError(type(value))
+
+
+def normal(*shape, seed):
+    # Rounded to float32, so that both sides start from the same numbers.
+    return Random(seed).normals(*shape).double()
+
+
+def network(seed=0, **settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MLP(**settings)
+
+
+def random_case(seed, n=257):
+    def draws(one):
+        random = Random(seed)
+        return [one(random) for _ in range(n)]
+
+    return {
+        "seed": seed,
+        "bits": draws(Random.bits),
+        "uniforms": draws(Random.uniform),
+        "integers": draws(lambda random: random.integer(10)),
+        "normals": draws(Random.normal),
+    }
+
+
+def network_case(name, *, dtype="float32", **settings):
+    model = network(**settings)
+    if dtype == "float16":  # the page and Python compute with the same rounded weights
+        model.half().float()
+    x = 2 * normal(35, settings.get("dim", 2), seed=1)
+    labels = [None, *range(model.classes + 1)] if model.classes else [None]
+    with torch.no_grad():
+        exact = model.double()
+        velocities = [
+            [exact(x, t, label) if model.classes else exact(x, t) for t in TIMES]
+            for label in labels
+        ]
+    return {
+        "name": name,
+        "packed": pack_network(model.float(), dtype),
+        "x": x,
+        "t": TIMES,
+        "labels": labels,
+        "velocities": velocities,
+    }
+
+
+def guidance_case():
+    model = network(width=32, classes=2, seed=3).double()
+    x, t, scales = normal(9, 2, seed=4), 0.4, [0.0, 1.0, 2.5, -1.0]
+    with torch.no_grad():
+        fields = [
+            guided(lambda x, t: model(x, t, 1), lambda x, t: model(x, t), scale)(x, t)
+            for scale in scales
+        ]
+    return {
+        "packed": pack_network(model.float()),
+        "x": x,
+        "t": t,
+        "scales": scales,
+        "guided": fields,
+    }
+
+
+def training_case(name, n=13, steps=4, lr=1e-3, **settings):
+    model = network(seed=5, **settings).double()
+    packed = pack_network(model)
+    x0, x1, t = normal(n, 2, seed=6), 4 * normal(n, 2, seed=7), normal(n, seed=8).sigmoid().float()
+    t = t.double()
+    labels = torch.arange(n) % (model.classes + 1) if model.classes else None
+    drawn = CondOT().sample(x0, x1, t)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for step in range(steps):
+        loss = cfm_loss(model, x1, x0=x0, t=t, labels=labels)
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+            first = loss.item()
+            assert gradient.norm() > 2, "so that clipping plays a part"
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return {
+        "name": name,
+        "packed": packed,
+        "xt": drawn.xt,
+        "t": t,
+        "ut": drawn.ut,
+        "labels": labels,
+        "loss": first,
+        "gradient": gradient,
+        "steps": steps,
+        "lr": lr,
+        "params": nn.utils.parameters_to_vector(model.parameters()).detach(),
+    }
+
+
+def path_case(path):
+    t = torch.tensor(TIMES, dtype=DOUBLE)
+    return {
+        "packed": pack_path(path),
+        "t": t,
+        "values": {
+            "alpha": path.alpha(t),
+            "sigma": path.sigma(t),
+            "dAlpha": path.d_alpha(t),
+            "dSigma": path.d_sigma(t),
+            "halfDVariance": path.half_d_variance(t),
+        },
+    }
+
+
+def empirical_case(path):
+    data, x = 2 * normal(20, 2, seed=9), 2 * normal(6, 2, seed=10)
+    field = EmpiricalField(path, data)
+    return {
+        "packed": pack_path(path),
+        "data": data,
+        "x": x,
+        "t": TIMES,
+        "posterior": [field.posterior(x, t) for t in TIMES],
+        "mean": [field.posterior_mean(x, t) for t in TIMES],
+        "velocity": [field(x, t) for t in TIMES],
+    }
+
+
+def a_mixture(dtype=DOUBLE):
+    weights = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=dtype)
+    stds = torch.tensor([0.25, 0.5, 0.75, 1.0], dtype=dtype)
+    means = cluster_means(4, 8**0.5).to(dtype)
+    return GaussianMixture(means, stds, weights)
+
+
+def mixture_case(path):
+    mixture, x = a_mixture(), 2 * normal(6, 2, seed=11)
+    part = GaussianMixture(mixture.means[[1, 3]], mixture.stds[[1, 3]], mixture.weights[[1, 3]])
+    return {
+        "packed": pack_path(path),
+        "mixture": pack_mixture(mixture),
+        "x": x,
+        "t": TIMES,
+        "logProb": [mixture.log_prob_t(path, x, t) for t in TIMES],
+        "velocity": [mixture.velocity(path)(x, t) for t in TIMES],
+        "score": [mixture.score(path)(x, t) for t in TIMES],
+        "only": {
+            "components": [1, 3],
+            "velocity": [part.velocity(path)(x, t) for t in TIMES],
+        },
+    }
+
+
+def solver_case(method, steps, t0=0.0, t1=1.0):
+    field, x0 = a_mixture().velocity(CondOT()), normal(5, 2, seed=12)
+    path = sample(field, x0, method=method, steps=steps, t0=t0, t1=t1, return_path=True)
+    return {"method": method, "steps": steps, "t0": t0, "t1": t1, "path": path}
+
+
+def assignment_case(n, seed):
+    cost = torch.cdist(normal(n, 2, seed=seed), normal(n, 2, seed=seed + 1)).square()
+    return {"cost": cost, "columns": linear_sum_assignment(cost.numpy())[1].tolist()}
+
+
+def distance_case():
+    a, b = normal(30, 2, seed=13), normal(40, 2, seed=14) + 1
+    return {
+        "a": a,
+        "b": b,
+        "squares": torch.cdist(a, b).square(),
+        "energy": energy_distance(a, b),
+        "mean": a.mean(0),
+        "spread": (a - a.mean(0)).square().sum(1).mean().sqrt(),
+    }
+
+
+def half_case():
+    values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
+    return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
+
+
+def write_fixtures(file):
+    methods = [("euler", 10), ("midpoint", 7), ("heun", 8), ("rk4", 5)]
+    fixtures = {
+        "random": [random_case(seed) for seed in (0, 1, 2**32 - 1, 20_261_122)],
+        "networks": [
+            network_case("two by sixteen", width=16, depth=2),
+            network_case("three by sixty-four", width=64, depth=3),
+            network_case("half precision", width=64, depth=3, dtype="float16"),
+            network_case("three classes", width=24, depth=2, classes=3),
+            network_case("odd sizes", dim=3, width=13, depth=1, time_dim=6),
+        ],
+        "guidance": guidance_case(),
+        "training": [
+            training_case("plain", width=16, depth=2),
+            training_case("odd sizes", width=11, depth=1, time_dim=6),
+            training_case("with labels", width=12, depth=3, classes=2),
+        ],
+        # N(0, I) to N(0, I/4): the floor of the conditional loss is known.
+        "descent": {"data": 0.5 * normal(4000, 2, seed=15), "floor": gaussian_loss_floor(1, 0.5)},
+        "halves": half_case(),
+        "paths": [path_case(path) for path in PATHS],
+        "empirical": [empirical_case(path) for path in PATHS],
+        "mixtures": [mixture_case(path) for path in PATHS],
+        "flow": {
+            "x0": normal(5, 2, seed=12),
+            "packed": pack_path(CondOT()),
+            "mixture": pack_mixture(a_mixture()),
+        },
+        "solvers": [solver_case(*case) for case in methods]
+        + [solver_case("heun", 6, 1.0, 0.0), solver_case("rk4", 4, 0.2, 0.7)],
+        "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
+        "distances": distance_case(),
+        "colors": COLORS,
+        "blends": [[s, a, b, blend(s, a, b)] for s, a, b in BLENDS],
+        "modules": {name: joined_module(name) for name in FIGURES},
+    }
+    file.write_text(json.dumps(fixtures, default=plain), "utf-8")
+
+
+@pytest.fixture(scope="session")
+def fixtures(tmp_path_factory):
+    file = tmp_path_factory.mktemp("widgets") / "fixtures.json"
+    write_fixtures(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def node():
+    executable = shutil.which("node")
+    version = executable and subprocess.run(
+        [executable, "--version"], capture_output=True, text=True, check=True
+    )
+    major = int(re.match(r"v(\d+)", version.stdout)[1]) if version else 0
+    if major < 20:
+        reason = f"node 20 or newer is needed for the figures' tests, found {major or 'none'}"
+        if os.environ.get("FMTUTOR_REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return executable
+
+
+def test_every_javascript_test_is_found():
+    names = {file.name.split(".")[0] for file in MODULES}
+    assert names >= {"figure", "network", "oracles", "random"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name.split(".")[0])
+def test_javascript(module, node, fixtures):
+    run = subprocess.run(
+        [node, "--test", str(module)],
+        env=os.environ | {"FMTUTOR_FIXTURES": str(fixtures)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"^# pass [1-9]", run.stdout, re.MULTILINE), run.stdout
