@@ -43,6 +43,10 @@ INK = """
 }
 """
 
+# Whether a line of text does not fit into its place.
+CUT_OFF = "r => r.scrollHeight > r.clientHeight + 1 || r.scrollWidth > r.clientWidth + 1"
+
+# As wide as the book's text.
 PAGE = """\
 <!doctype html>
 <html lang="en" data-theme="{theme}">
@@ -54,7 +58,7 @@ PAGE = """\
 <style>
 body {{ margin: 0; background: var(--pst-color-background, #fff);
   color: var(--pst-color-text-base); font-family: sans-serif }}
-main {{ max-width: 720px; margin: 0 auto; padding: 12px }}
+main {{ max-width: 671px; margin: 0 auto; padding: 12px 24.5px }}
 </style>
 </head>
 <body><main class="bd-article"><p>Before.</p>
@@ -175,7 +179,9 @@ class LivePages:
         if alive:
             for place in page.locator(".fm-live").all():
                 place.scroll_into_view_if_needed()
-                place.locator(".fm-figure .fm-readout:not(:empty)").wait_for()
+                line = place.locator(".fm-figure .fm-readout:not(:empty)")
+                line.wait_for()
+                assert not line.evaluate(CUT_OFF), f"cut off: {line.inner_text()}"
             page.evaluate("() => scrollTo(0, 0)")
         return page
 
@@ -194,6 +200,21 @@ def ink(page, index=0):
 def readout(page, index=0):
     """The line of text of a live figure."""
     return page.locator(".fm-figure .fm-readout").nth(index).inner_text()
+
+
+def picture_stays(page):
+    """Assert that a damaged figure has left its picture and a sentence, and no other trouble."""
+    page.locator("p.fm-sentence").filter(has_text="could not come to life").wait_for()
+    assert page.locator(".fm-picture img").is_visible()
+    assert page.locator(".fm-figure").count() == 0
+    assert [t for t in page.trouble if not t.startswith("warning: A live figure")] == []
+
+
+def fits_a_phone(page):
+    """Assert that nothing is wider than a phone, and that all of the line of text is seen."""
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    line = page.locator(".fm-figure .fm-readout")
+    assert not line.evaluate(CUT_OFF), f"cut off: {line.inner_text()}"
 
 
 def control(page, label):

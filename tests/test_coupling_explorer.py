@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, ink, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
 from traitlets import TraitError
 
 from fmtutor.paths import BridgePath
@@ -190,11 +190,9 @@ def test_play_pause_and_keyboard(live):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_on_a_phone_in_both_themes(live, theme):
     page = live(CouplingExplorer(batch_size=64), size=PHONE, theme=theme, has_touch=True)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    fits_a_phone(page)
     for cell in page.locator(".fm-figure .fm-control").all():
         assert cell.bounding_box()["height"] >= 40, "large enough for a finger"
-    output = page.locator(".fm-figure .fm-readout")
-    assert output.evaluate("o => o.scrollHeight <= o.clientHeight"), "all of the line is seen"
     color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
     assert (sum(map(int, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
     assert not page.trouble, page.trouble
@@ -228,7 +226,4 @@ def unknown_view(state):
 @pytest.mark.parametrize("damage", [poison, no_buffers, no_pairs, unknown_view, dict.clear])
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(CouplingExplorer(batch_size=4), damage=damage, alive=False)
-    page.locator("p.fm-sentence").filter(has_text="could not come to life").wait_for()
-    assert page.locator(".fm-picture img").is_visible()
-    assert page.locator(".fm-figure").count() == 0
-    assert [t for t in page.trouble if not t.startswith("warning: A live figure")] == []
+    picture_stays(page)

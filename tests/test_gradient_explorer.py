@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, ink, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, cfm_loss
@@ -167,11 +167,9 @@ def test_where_the_parameters_are_right_the_gradient_is_that_of_the_noise(live):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_on_a_phone_in_both_themes(live, theme):
     page = live(GradientExplorer(), size=PHONE, theme=theme, has_touch=True)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    fits_a_phone(page)
     for element in page.locator(".fm-figure .fm-control, .fm-figure .fm-handle").all():
         assert element.bounding_box()["height"] >= 35, "large enough for a finger"
-    words = page.locator(".fm-figure .fm-readout")
-    assert words.evaluate("e => e.scrollHeight <= e.clientHeight + 1"), "the line is cut off"
     color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
     assert (sum(map(float, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
     seen = ink(page)
@@ -200,7 +198,4 @@ def no_settings(state):
 @pytest.mark.parametrize("damage", [no_theta, no_samples, no_settings])
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(GradientExplorer(), damage=damage, alive=False)
-    page.locator("p.fm-sentence").filter(has_text="could not come to life").wait_for()
-    assert page.locator(".fm-picture img").is_visible()
-    assert page.locator(".fm-figure").count() == 0
-    assert [t for t in page.trouble if not t.startswith("warning: A live figure")] == []
+    picture_stays(page)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, ink, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, GaussianMixture, loss_floor
@@ -319,7 +319,7 @@ def test_an_address_is_not_trusted(live):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_on_a_phone_in_both_themes(live, theme):
     page = opened(live, Playground(width=16), size=PHONE, theme=theme, has_touch=True)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    fits_a_phone(page)
     assert page.locator("canvas").evaluate("c => getComputedStyle(c).touchAction") == "auto"
     control(page, "data").select_option(DRAWING)
     assert page.locator("canvas").evaluate("c => getComputedStyle(c).touchAction") == "none"
@@ -368,10 +368,7 @@ def no_buffers(state):
 )
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(Playground(), damage=damage, alive=False)
-    page.locator("p.fm-sentence").filter(has_text="could not come to life").wait_for()
-    assert page.locator(".fm-picture img").is_visible()
-    assert page.locator(".fm-figure").count() == 0
-    assert [t for t in page.trouble if not t.startswith("warning: A live figure")] == []
+    picture_stays(page)
 
 
 def test_every_data_set_is_there():

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, ink, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, EmpiricalField, sample
@@ -221,9 +221,7 @@ def test_the_particle_follows_the_field(live):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_on_a_phone_in_both_themes(live, theme):
     page = live(PosteriorExplorer(), size=PHONE, theme=theme, has_touch=True)
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
-    line = page.locator(".fm-figure .fm-readout").evaluate("r => [r.scrollHeight, r.clientHeight]")
-    assert line[0] <= line[1], "the whole line is seen"
+    fits_a_phone(page)
     box = knob(page, "data point 1").bounding_box()
     assert min(box["width"], box["height"]) >= 32
     light = page.locator(".fm-canvas").evaluate(
@@ -253,10 +251,7 @@ def change(**values):
 )
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(PosteriorExplorer(), damage=damage, alive=False)
-    page.locator("p.fm-sentence").filter(has_text="could not come to life").wait_for()
-    assert page.locator(".fm-picture img").is_visible()
-    assert page.locator(".fm-figure").count() == 0
-    assert [t for t in page.trouble if not t.startswith("warning: A live figure")] == []
+    picture_stays(page)
 
 
 def test_huge_values_and_one_point_leave_it_alive(live):

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browsing import DESKTOP, PATIENCE, PHONE, serve, unavailable, watch
+from browsing import CUT_OFF, DESKTOP, PATIENCE, PHONE, serve, unavailable, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
@@ -151,6 +151,17 @@ def test_page_fits_a_phone(opened):
     assert opened.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
     wider = opened.locator("article").evaluate("a => a.scrollWidth - a.clientWidth")
     assert wider <= 0, f"the text is {wider} px wider than its column"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_live_figures_live_and_their_line_is_whole(opened, size):
+    look(opened, size=size)
+    for place in opened.locator(".fm-live").all():
+        place.scroll_into_view_if_needed()
+        line = place.locator(".fm-figure .fm-readout:not(:empty)")
+        line.wait_for()
+        assert not line.evaluate(CUT_OFF), f"cut off: {line.inner_text()}"
+    assert not opened.trouble, opened.trouble
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

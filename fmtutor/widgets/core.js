@@ -1339,6 +1339,21 @@ export class LiveFigure {
     });
   }
 
+  /**
+   * An animation of the trait `time`, from 0 to 1 in so many seconds; after the end from 0 again.
+   *
+   * @param {number} duration
+   */
+  timeLoop(duration) {
+    return this.loop(
+      (seconds) => {
+        this.set("time", Math.min(1, this.get("time") + seconds / duration));
+        return this.get("time") < 1;
+      },
+      () => this.get("time") >= 1 && this.set("time", 0),
+    );
+  }
+
   /** A button that starts and pauses an animation. */
   playButton(loop, { play = "Play", pause = "Pause" } = {}) {
     const [button] = this.buttons({ label: play, onClick: () => loop.toggle() });

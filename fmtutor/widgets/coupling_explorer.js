@@ -172,14 +172,7 @@ function build(fig) {
     );
   });
 
-  const play = fig.loop(
-    (seconds) => {
-      const time = Math.min(1, fig.get("time") + seconds / DURATION);
-      fig.set("time", time);
-      return time < 1;
-    },
-    () => fig.get("time") >= 1 && fig.set("time", 0),
-  );
+  const play = fig.timeLoop(DURATION);
 
   fig.buttons({ label: "New batch", onClick: () => fig.set("seed", fig.get("seed") + 1) });
   const whole = { min: 2, max: largest, step: 1, format: (v) => String(v) };

@@ -129,21 +129,13 @@ function build(fig) {
       const x = crowd.at(time);
       drawPanel(panels[i], crowd, x, time, scales[i]);
       const { spread } = moments(x);
-      return (
-        `scale ${number(scales[i], 1)}: ${number(100 * share(x, time), 1)} % taken for label ` +
-        `${fig.get("label")}, spread ${number(spread)}`
-      );
+      const percent = number(100 * share(x, time), 1);
+      return `scale ${number(scales[i], 1)}: ${percent} %, spread ${number(spread)}`;
     });
-    fig.say(`t = ${number(time)}. ${words.join("; ")}`);
+    fig.say(`t = ${number(time)}. Taken for label ${fig.get("label")} at ${words.join("; ")}`);
   });
 
-  const play = fig.loop(
-    (seconds) => {
-      fig.set("time", Math.min(1, fig.get("time") + seconds / DURATION));
-      return fig.get("time") < 1;
-    },
-    () => fig.get("time") >= 1 && fig.set("time", 0),
-  );
+  const play = fig.timeLoop(DURATION);
   fig.slider({
     label: "scale s",
     trait: "scale",

@@ -149,13 +149,7 @@ function build(fig) {
     );
   });
 
-  const play = fig.loop(
-    (seconds) => {
-      fig.set("time", Math.min(1, fig.get("time") + seconds / DURATION));
-      return fig.get("time") < 1;
-    },
-    () => fig.get("time") >= 1 && fig.set("time", 0),
-  );
+  const play = fig.timeLoop(DURATION);
 
   fig.playButton(play);
   fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.01 });
