@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -215,6 +216,22 @@ def fits_a_phone(page):
     assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
     line = page.locator(".fm-figure .fm-readout")
     assert not line.evaluate(CUT_OFF), f"cut off: {line.inner_text()}"
+
+
+def says(page, pattern, index=0, timeout=PATIENCE):
+    """Wait until the line of text of a live figure matches a pattern."""
+    line = page.locator(".fm-figure .fm-readout").nth(index)
+    line.filter(has_text=re.compile(pattern)).wait_for(timeout=timeout)
+
+
+def reaches(page, label, condition):
+    """Wait until the value `v` of a slider satisfies a condition, in JavaScript."""
+    # A page that has just been loaded has no slider yet: NaN satisfies nothing.
+    page.wait_for_function(
+        "(label) => { const slider = document.querySelector(`.fm-range[aria-label='${label}']`);"
+        f" const v = Number(slider?.value ?? NaN); return {condition}; }}",
+        arg=label,
+    )
 
 
 def control(page, label):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, slide
 from traitlets import TraitError
 
 from fmtutor.widgets import ContinuityExplorer
@@ -165,7 +165,7 @@ def test_play_and_pause(live):
     page.wait_for_timeout(200)
     assert ink(page) == still, "nothing moves by itself"
     button.click()  # from the end it begins anew
-    page.wait_for_function("() => document.querySelector('.fm-range').value < 0.5")
+    reaches(page, "time t", "v < 0.5")
     page.get_by_role("button", name="Pause").click()
     paused = ink(page)
     page.wait_for_timeout(200)
@@ -177,7 +177,7 @@ def test_play_and_pause(live):
     page.keyboard.press("Enter")
     ink(page)
     assert float(control(page, "time t").input_value()) > 0.97, "it goes on where it was"
-    page.wait_for_function("() => document.querySelector('.fm-range').value === '1'")
+    reaches(page, "time t", "v === 1")
     button.wait_for()
     assert not page.trouble, page.trouble
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor.paths import BridgePath
@@ -162,7 +162,7 @@ def test_play_pause_and_keyboard(live):
     button.focus()
     page.keyboard.press("Enter")
     time = control(page, "time t")
-    page.wait_for_function("() => document.querySelectorAll('.fm-range')[1].value > 0.05")
+    reaches(page, "time t", "v > 0.05")
     pause = page.get_by_role("button", name="Pause")
     pause.focus()
     page.keyboard.press("Enter")
@@ -176,7 +176,7 @@ def test_play_pause_and_keyboard(live):
     size = control(page, "batch size b")
     size.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("() => /b = 11:/.test(document.body.innerText)")
+    says(page, r"b = 11:")
     assert size.get_attribute("aria-valuetext") == "11"
     fresh = page.get_by_role("button", name="New batch")
     fresh.focus()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor.data import DATASETS
@@ -91,7 +91,7 @@ def test_positions_are_exact_between_the_steps_too():
 def test_alive_and_as_the_package_computes_it(live):
     figure = FlowPlayer(**ONE)
     page = live(figure)
-    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    says(page, r"t = 1\.00")
     seen = [ink(page)]
     for time in (0.0, 0.5, 0.86):
         slide(page, "time t", time)
@@ -105,7 +105,7 @@ def test_alive_and_as_the_package_computes_it(live):
 def test_menu_boxes_and_number_of_particles(live):
     figure = FlowPlayer(**ONE)
     page = live(figure)
-    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    says(page, r"t = 1\.00")
     before = ink(page)
     control(page, "arrows of the field").check()
     with_arrows = ink(page)
@@ -114,7 +114,7 @@ def test_menu_boxes_and_number_of_particles(live):
     assert ink(page)[0] < with_arrows[0]
     control(page, "data").select_option("moons")
     slide(page, "particles", 300)
-    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    says(page, r"t = 1\.00")
     moons = FlowPlayer("moons", datasets=("moons",), particles=300)
     assert numbers(readout(page)) == pytest.approx(expected(moons, 1.0), abs=0.0051)
     assert "moons" in page.locator("canvas").get_attribute("aria-label")
@@ -131,7 +131,7 @@ def test_play_pause_and_keyboard(live):
     assert ink(page) == still, "nothing moves by itself"
     button.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) > 0.05")
+    reaches(page, "time t", "v > 0.05")
     assert button.inner_text() == "Pause"
     page.keyboard.press("Enter")
     assert button.inner_text() == "Play"
@@ -144,10 +144,10 @@ def test_play_pause_and_keyboard(live):
     page.keyboard.press("ArrowRight")
     assert float(time.input_value()) == pytest.approx(before + 0.02, abs=0.011)
     page.keyboard.press("End")
-    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    says(page, r"t = 1\.00")
     button.click()  # from the end it begins anew
-    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) < 0.5")
-    page.wait_for_function("() => document.querySelector('button').textContent === 'Play'")
+    reaches(page, "time t", "v < 0.5")
+    button.filter(has_text="Play").wait_for()
     assert float(time.input_value()) == 1.0, "it ends at the data"
     assert not page.trouble, page.trouble
 
@@ -156,15 +156,15 @@ def test_it_rests_while_it_is_out_of_view(live):
     page = live(FlowPlayer(time=0.0, **ONE))
     page.evaluate("() => document.querySelector('#after').style.marginTop = '5000px'")
     page.get_by_role("button").click()
-    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) > 0.02")
+    reaches(page, "time t", "v > 0.02")
     page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
     page.wait_for_timeout(300)
-    value = "() => document.querySelector('.fm-range').value"
-    before = page.evaluate(value)
+    time = control(page, "time t")
+    before = time.input_value()
     page.wait_for_timeout(500)
-    assert page.evaluate(value) == before
+    assert time.input_value() == before
     page.evaluate("() => scrollTo(0, 0)")
-    page.wait_for_function(f"() => ({value})() !== '{before}'")
+    reaches(page, "time t", f"v !== {before}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, guided
@@ -137,8 +137,7 @@ def test_play_and_pause(live):
     page.wait_for_timeout(200)
     assert ink(page) == still, "nothing moves by itself"
     button.click()  # from the end it begins anew
-    time = "document.querySelector('[aria-label=\"time t\"]').value"
-    page.wait_for_function(f"() => {time} < 0.5")
+    reaches(page, "time t", "v < 0.5")
     page.get_by_role("button", name="Pause").click()
     paused = ink(page)
     page.wait_for_timeout(200)
@@ -148,7 +147,7 @@ def test_play_and_pause(live):
     button.focus()
     page.keyboard.press("Enter")
     ink(page)
-    assert page.evaluate(f"() => Number({time})") > 0.95, "it goes on where it was"
+    assert float(control(page, "time t").input_value()) > 0.95, "it goes on where it was"
     button.wait_for()
     assert agrees(page)
     assert not page.trouble, page.trouble

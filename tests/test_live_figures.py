@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browsing import DESKTOP, serve, watch
+from browsing import DESKTOP, says, serve, watch
 from myst_nb.core.render import get_mime_priority
 
 from fmtutor.widgets import FlowPlayer
@@ -166,7 +166,7 @@ def test_with_the_network_off_it_works(live):
     page = live(FlowPlayer(datasets=("spiral", "moons"), particles=50))
     page.context.set_offline(True)
     page.get_by_label("data", exact=True).select_option("moons")
-    page.wait_for_function("() => /t = 1.00/.test(document.body.innerText)")
+    says(page, r"t = 1\.00")
     assert not page.trouble, page.trouble
 
 

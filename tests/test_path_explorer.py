@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, VariancePreserving
@@ -196,11 +196,11 @@ def test_play_and_pause(live):
     page.wait_for_timeout(200)
     assert ink(page) == still, "nothing moves by itself"
     button.click()
-    page.wait_for_function("() => document.querySelector('.fm-range').value === '1'")
-    page.wait_for_function("() => document.querySelector('.fm-button').textContent === 'Play'")
+    reaches(page, "time t", "v === 1")
+    button.wait_for()
     button.focus()
     page.keyboard.press("Enter")  # from the end it begins anew
-    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) < 0.5")
+    reaches(page, "time t", "v < 0.5")
     page.keyboard.press("Enter")
     paused = time.input_value()
     page.wait_for_timeout(200)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, GaussianMixture, loss_floor
@@ -16,7 +16,8 @@ from fmtutor.widgets.playground import DRAWING, SETTINGS
 from fmtutor.widgets.random import Random
 
 WAIT = 60_000  # milliseconds for training on a busy machine
-TEXT = "document.querySelector('.fm-figure .fm-readout').innerText"
+# Nothing at first: a page that has just been loaded has no figure yet.
+TEXT = "(document.querySelector('.fm-figure .fm-readout')?.innerText ?? '')"
 
 
 def numbers(page):
@@ -27,7 +28,7 @@ def numbers(page):
 
 def wait(page, pattern):
     """Wait until the line of text says something."""
-    page.wait_for_function(f"() => /{pattern}/.test({TEXT})", timeout=WAIT)
+    says(page, pattern, timeout=WAIT)
 
 
 def steps_beyond(page, n):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, EmpiricalField, sample
@@ -196,23 +196,21 @@ def test_the_particle_follows_the_field(live):
     assert ink(page) == still, "nothing moves by itself"
     button.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) > 0.75")
+    reaches(page, "time t", "v > 0.75")
     assert button.inner_text() == "Pause"
     page.keyboard.press("Enter")
     paused = ink(page)
     page.wait_for_timeout(200)
     assert ink(page) == paused
     page.keyboard.press("Enter")
-    page.wait_for_function("() => /t = 0.98/.test(document.body.innerText)")
-    page.wait_for_function(
-        "() => document.querySelector('button.fm-button').textContent.startsWith('Follow')"
-    )
+    says(page, r"t = 0\.98")
+    button.filter(has_text=re.compile("^Follow")).wait_for()
     x = torch.tensor([start.point], dtype=torch.float64)
     field = EmpiricalField(CondOT(), start.marginal.data)
     end = sample(field, x, method="rk4", steps=400, t0=0.7, t1=END)[0]
     assert place(page, "x, the particle") == pytest.approx(end.tolist(), abs=0.02)
     button.click()  # from the end it begins anew
-    page.wait_for_function("() => Number(document.querySelector('.fm-range').value) < 0.9")
+    reaches(page, "time t", "v < 0.9")
     button.click()
     assert 0.7 <= float(time.input_value()) < 0.9
     assert not page.trouble, page.trouble

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, GaussianMixture, sample
@@ -148,12 +148,12 @@ def test_keyboard_and_dragging(live):
     steps = control(page, "steps N")
     steps.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("() => /N = 5: NFE = 10/.test(document.body.innerText)")
+    says(page, r"N = 5: NFE = 10")
     assert steps.get_attribute("aria-valuetext") == "5"
     page.keyboard.press("Home")
-    page.wait_for_function("() => /N = 1: NFE = 2/.test(document.body.innerText)")
+    says(page, r"N = 1: NFE = 2")
     page.keyboard.press("End")
-    page.wait_for_function("() => /N = 64: NFE = 128/.test(document.body.innerText)")
+    says(page, r"N = 64: NFE = 128")
     slide(page, "steps N", STEPS.index(4))
     before = ink(page)
     point = page.get_by_role("slider", name="x₀")
