@@ -35,6 +35,8 @@ from fmtutor import MLP, data, fit, log_prob, minibatch_ot, sample
 from fmtutor.likelihood import standard_normal_log_prob
 
 TRAIN_STEPS, BATCH = 200, 512
+ALONE = "the network alone"
+"""What no program can do without: forward passes, and in training backward ones."""
 
 
 @dataclass
@@ -98,6 +100,13 @@ def training() -> Case:
             loss.backward()
             optimizer.step()
 
+    def alone() -> None:
+        model, batch = copy.deepcopy(start), points[:BATCH]
+        t = torch.rand(BATCH)
+        for _ in range(TRAIN_STEPS):
+            model.zero_grad()
+            model(batch, t).square().mean().backward()
+
     compiled = copy.deepcopy(start)
     return Case(
         "training",
@@ -110,6 +119,7 @@ def training() -> Case:
             "fmtutor, compiled": partial(ours, compile=True),
             "flow_matching, compiled": partial(flow_matching, torch.compile(copy.deepcopy(start))),
             "torchcfm, compiled": partial(torchcfm, torch.compile(copy.deepcopy(start))),
+            ALONE: alone,
         },
         goals={"flow_matching": 1.5, "torchcfm": 1.5},
         per_run=TRAIN_STEPS,
@@ -146,6 +156,13 @@ def sampling() -> Case:
     def torchdyn() -> Tensor:
         return node.trajectory(x0, t_span=torch.linspace(0, 1, 101))[-1]
 
+    @torch.no_grad()
+    def alone() -> Tensor:
+        t = torch.tensor(0.5)
+        for _ in range(100):
+            values = [model(x, t.expand(len(x))) for x in x0.split(1024)]
+        return torch.cat(values)
+
     programs = {
         "fmtutor": partial(ours, 1024),
         "flow_matching": flow_matching,
@@ -158,7 +175,7 @@ def sampling() -> Case:
         "sampling",
         "Euler with 100 steps, 10,000 points, MLP 3×128, d = 2, float32",
         "ms",
-        programs,
+        programs | {ALONE: alone},
         goals={"flow_matching": 1.25, "torchcfm with torchdyn": 2.0},
         facts={"largest_difference_of_samples": gaps},
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from fmtutor.continuity import divergence_probes, velocity_and_divergence
 from fmtutor.solvers import sample
-from fmtutor.typing import VelocityField, check_points
+from fmtutor.typing import KnowsDivergence, VelocityField, check_points
 
 __all__ = ["log_prob", "standard_normal_log_prob"]
 
@@ -44,7 +46,8 @@ def log_prob(
         x1: Points `[b ...]`.
         method: A method of `sample`.
         steps: Number of its steps.
-        divergence: "exact" (as many backward passes a stage as a point has dimensions), or
+        divergence: "exact" (as many backward passes a stage as a point has dimensions; none for a
+            field that knows its divergence, as `MLP` does), or
             "hutchinson" (one pass and one random vector a point, kept along its trajectory:
             unbiased for the integral of the divergence, hence for the result).
         generator: Generator of the random vectors.
@@ -62,10 +65,14 @@ def log_prob(
     """
     check_points(x1, "x1", finite=True)
     probes = divergence_probes(x1, divergence, generator)
+    evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = partial(
+        velocity_and_divergence, v, probes=probes, differentiable=differentiable
+    )
+    if divergence == "exact" and not differentiable and isinstance(v, KnowsDivergence):
+        evaluate = v.with_divergence()
 
     def augmented(state: Tensor, t: Tensor) -> Tensor:
-        x = state[:, :-1].reshape(x1.shape)
-        u, div = velocity_and_divergence(v, x, t, probes, differentiable=differentiable)
+        u, div = evaluate(state[:, :-1].reshape(x1.shape), t)
         return torch.cat([u.reshape(len(u), -1), div[:, None]], dim=1)
 
     start = torch.cat([x1.reshape(len(x1), -1), x1.new_zeros(len(x1), 1)], dim=1)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LinearLR
 from tqdm.auto import trange
 
 from fmtutor.guidance import drop_labels
@@ -103,9 +102,8 @@ def fit(
     classes = _check_conditioning(model, data, labels, label_dropout)
     g = as_generator(seed, device=data.device)
     loss_of = torch.compile(cfm_loss) if compile else cfm_loss
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    rise = LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
-    schedule = ChainedScheduler([rise, CosineAnnealingLR(optimizer, T_max=steps)])
+    weights = list(model.parameters())
+    optimizer = torch.optim.Adam(weights, lr=lr, fused=True)
     average = copy.deepcopy(model).requires_grad_(False) if ema > 0 else model
     losses = torch.empty(steps, device=data.device)
     # Looking at a loss makes an accelerator wait, so there it is done now and then.
@@ -124,9 +122,9 @@ def fit(
             _refuse_nan(losses, max(0, step + 1 - look_every), step + 1, lr, warmup)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(model.parameters(), 1.0)
+        clip_grad_norm_(weights, 1.0)
+        optimizer.param_groups[0]["lr"] = _learning_rate(step, steps, lr, warmup)
         optimizer.step()
-        schedule.step()
         if ema > 0:
             update_ema(average, model, min(ema, (1 + step) / (10 + step)))
         if step % 50 == 0:
@@ -237,13 +235,17 @@ def _check_conditioning(
     return classes
 
 
+def _learning_rate(step: int, steps: int, lr: float, warmup: int) -> float:
+    """Return the rate of a step: a half cosine from lr to 0, times a linear rise at first."""
+    rise = min(1, (step + 1) / (warmup + 1))
+    return lr * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 def _refuse_nan(losses: Tensor, start: int, stop: int, lr: float, warmup: int) -> None:
     """Look at the losses of steps start, ..., stop − 1."""
-    bad = (~losses[start:stop].isfinite()).nonzero()
-    if len(bad):
-        k = start + int(bad[0])
-        fall = 0.5 * (1 + math.cos(math.pi * k / len(losses)))
-        rate = lr * min(1, (k + 1) / (warmup + 1)) * fall
+    if not bool(losses[start:stop].isfinite().all()):
+        k = start + int((~losses[start:stop].isfinite()).nonzero()[0])
+        rate = _learning_rate(k, len(losses), lr, warmup)
         raise FloatingPointError(
             f"the loss became {losses[k].item()} at step {k} with learning rate {rate:.3g}; "
             "take a smaller lr, or look for values in the data far larger than the rest"

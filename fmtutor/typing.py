@@ -7,6 +7,7 @@ left, and randomness comes from an explicit generator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 __all__ = [
     "ConditionalField",
+    "KnowsDivergence",
     "Time",
     "VelocityField",
     "align_time",
@@ -38,6 +40,18 @@ class VelocityField(Protocol):
 
     def __call__(self, x: Tensor, t: Tensor, /) -> Tensor:
         """Return the velocity at points `x` `[b ...]` and times `t` `[b]`, as `[b ...]`."""
+        ...
+
+
+@runtime_checkable
+class KnowsDivergence(Protocol):
+    """A velocity field that can give its divergence along with its value.
+
+    Chapter: likelihood
+    """
+
+    def with_divergence(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return a function (x, t) -> (velocities `[b ...]`, divergences `[b]`)."""
         ...
 
 

@@ -84,6 +84,28 @@ def test_hutchinson_is_unbiased_and_not_constant() -> None:
     assert ((draws.mean(0) - exact).abs() / error.clamp(min=1e-3)).median() < 2
 
 
+class Asked(MLP):
+    """A network that counts how often its divergence in closed form is asked for."""
+
+    count = 0
+
+    def with_divergence(self):
+        self.count += 1
+        return super().with_divergence()
+
+
+def test_a_field_that_knows_its_divergence_is_asked_once():
+    torch.manual_seed(0)
+    net, x = Asked(width=16).double(), torch.randn(30, 2, dtype=torch.float64)
+    known = log_prob(net, x, steps=5)
+    assert net.count == 1
+    torch.testing.assert_close(known, log_prob(lambda x, t: net(x, t), x, steps=5))
+    # An estimate that was asked for is an estimate, and gradients need the recorded pass.
+    assert (log_prob(net, x, steps=5, divergence="hutchinson") - known).abs().max() > 1e-6
+    assert log_prob(net, x, steps=5, differentiable=True).requires_grad
+    assert net.count == 1
+
+
 def test_by_default_there_are_a_hundred_steps_of_four_stages() -> None:
     counted = CountedField(linear)
     log_prob(counted, torch.ones(3, 2, dtype=torch.float64))
