@@ -160,7 +160,7 @@ def test_the_parameters_are_dragged_and_moved_by_keys(live):
 def test_where_the_parameters_are_right_the_gradient_is_that_of_the_noise(live):
     page = live(GradientExplorer(theta=(0.0, 1.0)))
     assert found(page) == near(GradientExplorer(theta=(0.0, 1.0)))
-    assert readout(page).startswith("FM 0.00 ∇(0.00, 0.00)")
+    assert readout(page).startswith("FM 0.00 ∇(0.00,\u00a00.00)")
     assert not page.trouble, page.trouble
 
 

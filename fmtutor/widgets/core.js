@@ -622,11 +622,12 @@ export class Solver {
    * Advance points from t to t + h, in place.
    *
    * @param {Field} field
-   * @param {Floats} x
+   * @param {Floats} x The points, or a part of them: no more numbers than `size`.
    */
   step(field, x, t, h) {
     const { a, b } = this.tableau;
-    const { stages, at } = this;
+    const fit = (array) => (array.length > x.length ? array.subarray(0, x.length) : array);
+    const [stages, at] = [this.stages.map(fit), fit(this.at)];
     for (let i = 0; i < b.length; i++) {
       at.set(x);
       let c = 0;
@@ -925,10 +926,44 @@ export function blend(share, start = "noise", end = "data") {
   return `#${mixed.map((x) => x.toString(16).padStart(2, "0")).join("")}`;
 }
 
-/** A number as a reader sees it: a true minus sign, a fixed number of digits. */
+/** A number as a reader sees it: a true minus sign, a fixed number of digits; huge ones by a power. */
 export function number(value, digits = 2) {
+  if (Math.abs(value) >= 1e6 && Number.isFinite(value)) return scientific(value, digits);
   const text = value.toFixed(digits);
   return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
+}
+
+/** A number as digits and a power of ten. */
+export function scientific(value, digits = 1) {
+  const [factor, power] = value.toExponential(digits).split("e");
+  return `${number(Number(factor), digits)}·10${raised(Number(power))}`;
+}
+
+/** A whole number as an exponent. */
+export function raised(power) {
+  return [...String(power)].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("");
+}
+
+/** What stands lower or higher, and the characters that are written there. */
+const SUBSCRIPTS = { from: "ₜ₀₁₂₃", to: "t0123", shift: 0.22 };
+const SUPERSCRIPTS = { from: "⁻⁰¹²³⁴⁵⁶⁷⁸⁹", to: "−0123456789", shift: -0.3 };
+
+/**
+ * Cut words into runs that stand on the line, below it or above it.
+ *
+ * @param {string} words
+ * @returns {{text: string, shift: number}[]} Shifts are shares of the size of the letters.
+ */
+export function runs(words) {
+  const found = [];
+  for (const character of words) {
+    const script = [SUBSCRIPTS, SUPERSCRIPTS].find(({ from }) => from.includes(character));
+    const text = script ? script.to[script.from.indexOf(character)] : character;
+    const shift = script?.shift ?? 0;
+    if (found.at(-1)?.shift === shift) found.at(-1).text += text;
+    else found.push({ text, shift });
+  }
+  return found;
 }
 
 // ---- Axes ---------------------------------------------------------------------------------------
@@ -1090,10 +1125,21 @@ export class Axes {
   text(x, y, words, { color, align = "center", dx = 0, dy = 0, size = 13, bold = false } = {}) {
     const { ctx, theme } = this.figure;
     ctx.fillStyle = color ?? theme.ink;
-    ctx.font = `${bold ? "600 " : ""}${size}px ${theme.font}`;
-    ctx.textAlign = align;
+    ctx.textAlign = "left";
     ctx.textBaseline = "middle";
-    ctx.fillText(words, this.px(x) + dx, this.py(y) + dy);
+    // A font's own subscripts are too small to be read on a phone.
+    const parts = runs(words).map(({ text, shift }) => {
+      const font = `${bold ? "600 " : ""}${shift ? 0.78 * size : size}px ${theme.font}`;
+      ctx.font = font;
+      return { text, font, down: shift * size, width: ctx.measureText(text).width };
+    });
+    const total = parts.reduce((sum, part) => sum + part.width, 0);
+    let left = this.px(x) + dx - { left: 0, center: 0.5, right: 1 }[align] * total;
+    for (const { text, font, down, width } of parts) {
+      ctx.font = font;
+      ctx.fillText(text, left, this.py(y) + dy + down);
+      left += width;
+    }
   }
 
   /** Words above the rectangle's top edge, inside it. */
@@ -1263,7 +1309,14 @@ export class LiveFigure {
   say(text) {
     const live = this.playing ? "off" : "polite";
     if (this.output.getAttribute("aria-live") !== live) this.output.setAttribute("aria-live", live);
-    if (this.output.textContent !== text) this.output.textContent = text;
+    if (this.output.textContent === text) return;
+    const parts = text.split(/([ₜ₀₁₂₃]+)/).map((part, i) => {
+      if (i % 2 === 0) return part;
+      const subscript = make("span", "fm-subscript");
+      subscript.textContent = part;
+      return subscript;
+    });
+    this.output.replaceChildren(...parts);
   }
 
   /** Whether an animation is running. */
@@ -1433,7 +1486,8 @@ export class LiveFigure {
   // -- Motion --
 
   /**
-   * An animation. It rests while the figure is out of view and never starts by itself.
+   * An animation. It rests while the figure is out of view or its tab is hidden, and never starts
+   * by itself.
    *
    * @param {(seconds: number) => boolean | void} step Advances by the time since the last frame;
    *   false ends it.
@@ -1581,7 +1635,10 @@ export class LiveFigure {
     this.paint(this.ctx, this);
     for (const { knob, axes, at } of this.handles) {
       const [x, y] = at();
-      knob.style.transform = `translate(${axes.px(x)}px, ${axes.py(y)}px)`;
+      // On whole pixels of the screen: between them a small disc is not round.
+      const ratio = window.devicePixelRatio || 1;
+      const [px, py] = [axes.px(x), axes.py(y)].map((p) => Math.round(p * ratio) / ratio);
+      knob.style.transform = `translate(${px}px, ${py}px)`;
       knob.setAttribute("aria-valuenow", x);
       knob.setAttribute("aria-valuetext", `${number(x)}, ${number(y)}`);
     }
@@ -1591,12 +1648,18 @@ export class LiveFigure {
   watch() {
     const size = new ResizeObserver(() => this.redraw());
     size.observe(this.stage);
-    const sight = new IntersectionObserver(([entry]) => {
-      this.visible = entry.isIntersecting;
+    let inView = true;
+    const look = () => {
+      this.visible = inView && !document.hidden;
       this.redraw();
       for (const loop of this.loops) loop.wake();
+    };
+    const sight = new IntersectionObserver((entries) => {
+      inView = entries.at(-1).isIntersecting;
+      look();
     });
     sight.observe(this.stage);
+    this.listen(document, "visibilitychange", look);
     const restyle = () => {
       this.theme = null;
       this.redraw();

@@ -141,7 +141,7 @@ function build(fig) {
       axes.stroke(style);
     };
     if (view === "flow") {
-      title(axes, `flow from ${name} pairs`, `S = ${number(pairing.straightness)}`);
+      title(axes, `${name} pairs`, `flow, S = ${number(pairing.straightness)}`);
       if (marked) trace([x0, x1], { width: 0.8, alpha: 0.5, dash: [2, 3] });
       trace(pairing.flow, { width: 1.8 });
     } else {

@@ -172,7 +172,7 @@ class CouplingExplorer(LiveFigure):
         lines, ways = torch.stack([x0, x1]), self._ways(pairing)
         grey = COLORS["trajectory"]
         if flowing:
-            words = f"flow from {pairing} pairs\nS = {self.straightness(pairing):.2f}"
+            words = f"{pairing} pairs\nflow, S = {self.straightness(pairing):.2f}"
             ax.plot(ways[..., 0], ways[..., 1], color=grey, lw=1.4)
             if self.marks:
                 ax.plot(lines[..., 0], lines[..., 1], color=grey, lw=0.6, ls=":", zorder=1)

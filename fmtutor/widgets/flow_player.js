@@ -3,9 +3,13 @@ import { COLORS, MLP, Random, Solver, blend, live, moments, need, number } from 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 4;
 /** Milliseconds of a frame that may go into computing the flow ahead of what is shown. */
-const BUDGET = 12;
+const BUDGET = 8;
+/** Steps that are known ahead while it plays. */
+const AHEAD = 2;
+/** Numbers that take a step together: so many that the clock is not asked too often. */
+const GROUP = 2 * 256;
 
-/** The flow of all particles, computed a step at a time and kept. */
+/** The flow of all particles, computed a few particles at a time and kept step by step. */
 class Flow {
   constructor(mlp, particles, { steps, seed }) {
     need(particles >= 1, "there are no particles");
@@ -14,6 +18,8 @@ class Flow {
     this.solver = new Solver("midpoint", 2 * particles);
     this.path = [new Random(seed).normals(new Float32Array(2 * particles))];
     this.now = new Float32Array(2 * particles);
+    this.next = this.path[0].slice(); // becomes the next step, from its beginning up to `done`
+    this.done = 0;
   }
 
   /** The time up to which the flow is known. */
@@ -25,10 +31,14 @@ class Flow {
   advance(time, budget) {
     const end = performance.now() + budget;
     while (this.known < time - 1e-9 && performance.now() < end) {
-      const x = this.path[this.path.length - 1].slice();
-      this.solver.step(this.field, x, this.known, 1 / this.steps);
-      need(Number.isFinite(x[0]), "the flow left the numbers");
-      this.path.push(x);
+      const group = this.next.subarray(this.done, this.done + GROUP);
+      this.solver.step(this.field, group, this.known, 1 / this.steps);
+      need(Number.isFinite(group[0]), "the flow left the numbers");
+      this.done += group.length;
+      if (this.done < this.next.length) continue;
+      this.path.push(this.next);
+      this.next = this.next.slice();
+      this.done = 0;
     }
   }
 
@@ -93,8 +103,7 @@ function build(fig) {
   fig.onDraw(() => {
     const wanted = fig.get("time");
     // What is not known yet is computed over a few frames; the particles show how far it is.
-    const ahead = Math.min(1, wanted + (fig.playing ? 1 / steps : 0));
-    flow.advance(ahead, fig.calm ? Infinity : BUDGET);
+    if (!fig.playing) flow.advance(wanted, fig.calm ? Infinity : BUDGET);
     const time = Math.min(wanted, flow.known);
     if (time < wanted) fig.redraw();
     const now = flow.at(time, fig.playing);
@@ -113,9 +122,10 @@ function build(fig) {
 
   const play = fig.loop(
     (seconds) => {
-      // Never past what is known.
-      flow.advance(Math.min(1, fig.get("time") + 1 / steps), BUDGET);
-      const time = Math.min(1, fig.get("time") + seconds / DURATION, flow.known);
+      // Never past what is known: a slow machine shows a slower flow, not fewer frames.
+      const wanted = Math.min(1, fig.get("time") + seconds / DURATION);
+      flow.advance(Math.min(1, wanted + AHEAD / steps), BUDGET);
+      const time = Math.min(wanted, flow.known);
       fig.set("time", time);
       return time < 1;
     },

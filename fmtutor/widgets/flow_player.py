@@ -28,7 +28,7 @@ NETWORK: dict[str, Any] = {"dim": 2, "width": 64, "depth": 3, "time_dim": 16}
 WEIGHTS = Path(__file__).with_name("flow_player.npy")
 """Their weights, a row a data set; `python tools/widget_weights.py` makes them."""
 
-STEPS = 50  # of the midpoint method
+STEPS = 32  # of the midpoint method
 TRAILS = 60  # particles whose way is drawn
 LIMIT = 4.0  # half the height of the plane shown
 SEED = 1  # of the noise

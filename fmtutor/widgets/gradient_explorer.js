@@ -217,7 +217,7 @@ function build(fig) {
     drawCut(at);
     const say = (name, loss) => {
       const [first, second] = loss.gradient(at).map((value) => number(value));
-      return `${name} ${number(loss.loss(at))} ∇(${first}, ${second})`;
+      return `${name} ${number(loss.loss(at))} ∇(${first},\u00a0${second})`;
     };
     const gap = number(cfm.loss(at) - fm.loss(at));
     const exact = `${say("FM", fm)}; ${say("CFM", cfm)}; gap ${gap}`;

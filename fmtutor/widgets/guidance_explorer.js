@@ -130,7 +130,7 @@ function build(fig) {
       drawPanel(panels[i], crowd, x, time, scales[i]);
       const { spread } = moments(x);
       const percent = number(100 * share(x, time), 1);
-      return `scale ${number(scales[i], 1)}: ${percent} %, spread ${number(spread)}`;
+      return `scale ${number(scales[i], 1)}: ${percent}\u00a0%, spread\u00a0${number(spread)}`;
     });
     fig.say(`t = ${number(time)}. Taken for label ${fig.get("label")} at ${words.join("; ")}`);
   });

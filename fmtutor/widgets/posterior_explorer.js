@@ -84,7 +84,7 @@ function build(fig) {
     const style = { color: fig.theme.soft, width: 0.8 + 1.7 * share, alpha: 0.3 + 0.7 * share };
     plane.arrows(x, along, { scale, ...style });
     if (w < 0.095) return;
-    const [dx, dy] = along.map((v) => ((size + 18) * v) / Math.max(length, 1e-9));
+    const [dx, dy] = along.map((v) => ((size + 22) * v) / Math.max(length, 1e-9));
     plane.text(...point, number(w), { dx, dy: -dy, size: 13 });
   }
 

@@ -8,6 +8,8 @@ import {
   live,
   need,
   number,
+  raised,
+  scientific,
 } from "./core.js";
 
 /** Milliseconds of a frame that may go into the points of the curves. */
@@ -18,14 +20,7 @@ const CELLS = 90;
 /** A small number as a reader sees it: three decimals, or two digits and a power of ten. */
 function small(value) {
   if (value >= 0.01) return number(value, 3);
-  if (value < 1e-12) return "0";
-  const power = Math.floor(Math.log10(value));
-  return `${number(value / 10 ** power, 1)}·10${raised(power)}`;
-}
-
-/** A whole number as an exponent. */
-function raised(power) {
-  return [...String(power)].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("");
+  return value < 1e-12 ? "0" : scientific(value);
 }
 
 /** One data set: its field, the exact trajectories, and the errors measured so far. */

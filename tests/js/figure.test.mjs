@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Axes, COLORS, blend, number, rgb } from "../../fmtutor/widgets/core.js";
+import { Axes, COLORS, blend, number, rgb, runs, scientific } from "../../fmtutor/widgets/core.js";
 import { fixtures } from "./fixtures.mjs";
 
 test("the palette is Python's", () => {
@@ -15,6 +15,22 @@ test("numbers are read with a true minus sign, and zero has none", () => {
   assert.equal(number(-1.25, 1), "−1.3");
   assert.equal(number(-0.001), "0.00");
   assert.equal(number(12), "12.00");
+});
+
+test("huge and tiny numbers are read with a power of ten", () => {
+  assert.equal(number(999_999.994), "999999.99");
+  assert.equal(number(-1_666_666_665.5), "−1.67·10⁹");
+  assert.equal(number(1e200, 1), "1.0·10²⁰⁰");
+  assert.equal(number(-Infinity), "−Infinity");
+  assert.equal(scientific(0.000_123), "1.2·10⁻⁴");
+  assert.equal(scientific(0.000_099_9), "1.0·10⁻⁴", "rounded up to the next power");
+});
+
+test("words are cut where something stands lower or higher", () => {
+  const cut = (words) => runs(words).map(({ text, shift }) => [text, Math.sign(shift)]);
+  assert.deepEqual(cut("pₜ uₜ"), [["p", 0], ["t", 1], [" u", 0], ["t", 1]]);
+  assert.deepEqual(cut("10⁻⁴"), [["10", 0], ["−4", -1]]);
+  assert.deepEqual(cut("plain"), [["plain", 0]]);
 });
 
 for (const [name, source] of Object.entries(fixtures.modules)) {

@@ -80,6 +80,20 @@ test("each method converges with its order", () => {
   assert.throws(() => new core.Solver("dopri5", 2), /dopri5 is not known/);
 });
 
+test("a part of the points takes a step as all of them do", () => {
+  const field = (x, t, out) => {
+    assert.equal(out.length, x.length);
+    for (let i = 0; i < x.length; i++) out[i] = t + x[i] ** 2;
+  };
+  for (const method of Object.keys(core.TABLEAUX)) {
+    const [all, parts] = [0, 1].map(() => Float32Array.of(0.1, -0.4, 0.7, 1.1, -0.2));
+    const solver = new core.Solver(method, 5);
+    solver.step(field, all, 0.3, 0.1);
+    for (const begin of [0, 2, 4]) solver.step(field, parts.subarray(begin, begin + 2), 0.3, 0.1);
+    assert.deepEqual(parts, all);
+  }
+});
+
 for (const { cost, columns } of fixtures.assignments) {
   test(`assignment of ${columns.length} rows is scipy's`, () => {
     assert.deepEqual([...core.assign(floats(cost), columns.length)], columns);
