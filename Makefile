@@ -49,9 +49,10 @@ $(PEERS)/.ready: benchmarks/requirements.txt pyproject.toml constraints.txt
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
 
-bench: $(PEERS)/.ready ## measure against flow_matching and torchcfm (needs a quiet machine, 10 min)
+bench: $(PEERS)/.ready book ## measure against the peers, and the live figures (a quiet machine, 15 min)
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/peers.py
 	$(PEERS)/bin/python benchmarks/empirical_field.py
+	$(BIN)/python benchmarks/figures.py
 
 serve: book ## build the site and serve it on http://localhost:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

@@ -44,6 +44,12 @@ INK = """
 }
 """
 
+# All that a figure shows: its line of text, and the pixels of its canvas.
+LOOK = """
+(figure) => figure.querySelector('.fm-readout').textContent
+  + figure.querySelector('.fm-canvas').toDataURL()
+"""
+
 # Whether a line of text does not fit into its place.
 CUT_OFF = "r => r.scrollHeight > r.clientHeight + 1 || r.scrollWidth > r.clientWidth + 1"
 
@@ -62,7 +68,7 @@ body {{ margin: 0; background: var(--pst-color-background, #fff);
 main {{ max-width: 671px; margin: 0 auto; padding: 12px 24.5px }}
 </style>
 </head>
-<body><main class="bd-article"><p>Before.</p>
+<body><main class="bd-article"><p style="margin-bottom: {above}px">Before.</p>
 {figures}
 <p id="after">After.</p></main>
 <script type="application/vnd.jupyter.widget-state+json">{state}</script>
@@ -132,10 +138,11 @@ def watch(page, address):
     page.on("response", on_response)
 
 
-def live_html(*figures, theme="light", damage=None):
+def live_html(*figures, theme="light", damage=None, above=16):
     """A page with live figures, as the book's Sphinx extension makes it, without Sphinx.
 
-    `damage` is called with the state of the models, by id, and may break it.
+    `damage` is called with the state of the models, by id, and may break it. `above` is how far
+    down the figures stand, in pixels.
     """
     data = embed_data(views=figures, state=dependency_state(figures, drop_defaults=False))
     state = json.loads(json.dumps(data["manager_state"]))
@@ -151,7 +158,8 @@ def live_html(*figures, theme="light", damage=None):
             f"{json.dumps(view)}</script></div></figure>"
         )
     text = json.dumps(state).replace("</", "<\\/")
-    return PAGE.format(theme=html.escape(theme), figures="\n".join(parts), state=text)
+    places = "\n".join(parts)
+    return PAGE.format(theme=html.escape(theme), figures=places, state=text, above=above)
 
 
 class LivePages:
@@ -164,10 +172,12 @@ class LivePages:
             shutil.copy(file, folder)
         shutil.copy(live_figures.WIDGETS / live_figures.STYLE, folder)
 
-    def __call__(self, *figures, size=DESKTOP, theme="light", damage=None, alive=True, **context):
+    def __call__(
+        self, *figures, size=DESKTOP, theme="light", damage=None, above=16, alive=True, **context
+    ):
         """A page that holds the figures; with `alive` it waits until each of them has drawn."""
         name = f"page-{len(self.contexts)}.html"
-        text = live_html(*figures, theme=theme, damage=damage)
+        text = live_html(*figures, theme=theme, damage=damage, above=above)
         (self.folder / name).write_text(text, "utf-8")
         opened = self.browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=theme, **context
@@ -196,6 +206,26 @@ def ink(page, index=0):
     """What is on a canvas: the amount of ink, and its centre."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
     return page.locator(".fm-canvas").nth(index).evaluate(INK)
+
+
+def settled(figure):
+    """What a figure shows (a locator), once it shows the same twice, a moment apart."""
+    seen = None
+    for _ in range(PATIENCE // 150):
+        before, seen = seen, figure.evaluate(LOOK)
+        if before == seen and figure.locator(".fm-readout").inner_text() != "":
+            return seen
+        figure.page.wait_for_timeout(150)
+    raise AssertionError("the figure does not come to rest")
+
+
+def changes(figure, before):
+    """Wait until a figure shows something else than before."""
+    figure.page.wait_for_function(
+        f"([figure, before]) => ({LOOK})(figure) !== before",
+        arg=[figure.element_handle(), before],
+        polling=50,
+    )
 
 
 def readout(page, index=0):

@@ -1357,12 +1357,17 @@ export class LiveFigure {
     const cell = this.cell("label", label);
     const select = make("select", "fm-select", cell);
     select.ariaLabel = label; // alone: the words around a menu include its options
-    for (const option of options) {
-      const [key, words] = Array.isArray(option) ? option : [option, option];
-      select.append(new Option(words, key));
-    }
+    const offer = (choices) =>
+      select.replaceChildren(
+        ...choices.map((choice) => {
+          const [key, words] = Array.isArray(choice) ? choice : [choice, choice];
+          return new Option(words, key);
+        }),
+      );
+    offer(options);
     const show = (v) => (select.value = v);
-    return this.bind(select, "change", () => select.value, { trait, value, onInput, show });
+    const read = () => select.value;
+    return { ...this.bind(select, "change", read, { trait, value, onInput, show }), offer };
   }
 
   /** A box to tick, bound to a trait or to a function. */

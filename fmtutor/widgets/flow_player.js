@@ -74,14 +74,13 @@ function grid(side, limit) {
 function build(fig) {
   const { steps, trails, limit, seed } = fig.get("_settings");
   const plane = fig.axes({ x: [-limit, limit], y: [-limit, limit], equal: true });
-  const networks = fig.get("_networks");
   const places = grid(15, limit);
   const velocities = new Float32Array(places.length);
   let mlp;
   let flow;
 
   function restart() {
-    mlp = MLP.unpack(networks[fig.get("dataset")]);
+    mlp = MLP.unpack(fig.get("_networks")[fig.get("dataset")]);
     flow = new Flow(mlp, fig.get("particles"), { steps, seed });
     fig.describe(`Particles that flow from noise to the data set ${fig.get("dataset")}`);
   }
@@ -134,11 +133,15 @@ function build(fig) {
 
   fig.playButton(play);
   fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
-  fig.menu({ label: "data", trait: "dataset", options: fig.get("datasets") });
+  const menu = fig.menu({ label: "data", trait: "dataset", options: fig.get("datasets") });
   const count = { min: 100, max: 2000, step: 100, format: (v) => String(v) };
   fig.slider({ label: "particles", trait: "particles", ...count });
   fig.toggle({ label: "trails", trait: "trails" });
   fig.toggle({ label: "arrows of the field", trait: "arrows" });
+  fig.on("datasets", (names) => {
+    menu.offer(names);
+    menu.show(fig.get("dataset"));
+  });
   fig.on(["dataset", "particles"], restart);
   fig.on(["time", "trails", "arrows"]);
   restart();

@@ -1,0 +1,231 @@
+"""What every live figure keeps: a table of the figures, and one test for each promise."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from browsing import (
+    PHONE,
+    changes,
+    fits_a_phone,
+    says,
+    settled,
+)
+
+from fmtutor import widgets
+
+CALM = {"reduced_motion": "reduce"}  # what grows over several frames is there at once
+
+SHIFTS = """
+() => new Promise((done) => {
+  let sum = 0;
+  new PerformanceObserver((list) => {
+    for (const { value } of list.getEntries()) sum += value;
+  }).observe({ type: 'layout-shift', buffered: true });
+  setTimeout(() => done(sum), 300);
+})
+"""
+
+# The key that changes a control: towards its other end from the last value.
+KEY = """
+({ type, value, max, selectedIndex, length }) => {
+  if (type === 'checkbox') return 'Space';
+  if (type === 'range') return value === max ? 'ArrowLeft' : 'ArrowRight';
+  return selectedIndex === length - 1 ? 'ArrowUp' : 'ArrowDown';
+}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One figure, and how it is handled."""
+
+    start: dict[str, Any]  # its traits at first: few points, so that the tests are quick
+    knobs: tuple[str, ...] = ()  # the points that can be dragged
+    play: str | None = None  # the button that starts what moves
+    unseen: tuple[str, ...] = ()  # controls that change nothing at first
+
+
+CASES = {
+    "FlowPlayer": Case(
+        {"datasets": ("spiral", "moons"), "particles": 200, "time": 0.2}, play="Play"
+    ),
+    "PathExplorer": Case({}, knobs=("x0, noise", "x1, data", "time on the curves"), play="Play"),
+    "ContinuityExplorer": Case({}, knobs=("left end a", "right end b"), play="Play"),
+    "PosteriorExplorer": Case(
+        {}, knobs=("x, the particle", "data point 1", "data point 12"), play="Follow the field"
+    ),
+    "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
+    "SolverLab": Case({}, knobs=("x₀",)),
+    "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
+    "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),
+    # The learning rate tells in what is learned afterwards.
+    "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),
+}
+
+every = pytest.mark.parametrize("name", CASES)
+moving = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.play])
+draggable = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.knobs])
+
+
+def make(name, **traits):
+    return getattr(widgets, name)(**CASES[name].start | traits)
+
+
+def opened(live, name, **settings):
+    """A page with a figure, and the figure in it, at rest."""
+    page = live(make(name), **settings)
+    if name == "Playground":
+        says(page, "energy distance")  # the worker has answered
+    figure = page.locator(".fm-figure")
+    figure.scroll_into_view_if_needed()
+    return page, figure
+
+
+def test_every_figure_is_in_the_table():
+    assert set(CASES) == set(widgets.__all__) - {"LiveFigure"}
+
+
+@every
+def test_every_control_works_by_keyboard_with_the_network_off(live, name):
+    page, figure = opened(live, name, **CALM)
+    page.context.set_offline(True)
+    before = settled(figure)
+    controls = figure.locator("input, select")
+    assert controls.count() > 0
+    for place in controls.all():
+        label = place.get_attribute("aria-label") or place.locator("xpath=..").inner_text()
+        assert label, "a control without a name"
+        if label in CASES[name].unseen or place.is_disabled():
+            continue
+        place.focus()
+        page.keyboard.press(place.evaluate(KEY))
+        changes(figure, before)
+        before = settled(figure)
+    for label in CASES[name].knobs:
+        knob = page.get_by_role("slider", name=label, exact=True)
+        told = knob.get_attribute("aria-valuetext")
+        knob.press("Shift+ArrowLeft")
+        changes(figure, before)
+        before = settled(figure)
+        assert knob.get_attribute("aria-valuetext") != told, label
+    assert all(figure.locator("button:not(.fm-handle)").all_inner_texts()), "each has its words"
+    assert not page.trouble, page.trouble
+
+
+@draggable
+def test_a_finger_drags_a_point_and_the_page_stays(live, name):
+    page, figure = opened(live, name, size=PHONE, has_touch=True, **CALM)
+    page.evaluate("() => (document.querySelector('#after').style.marginTop = '3000px')")
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind, *points):
+        places = [{"x": x, "y": y} for x, y in points]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    for label in CASES[name].knobs:
+        knob = page.get_by_role("slider", name=label, exact=True)
+        knob.scroll_into_view_if_needed()
+        scrolled, before, box = page.evaluate("scrollY"), settled(figure), knob.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        send("touchStart", (x, y))
+        for part in (0.25, 0.5, 0.75, 1):
+            send("touchMove", (x - 40 * part, y - 24 * part))
+        send("touchEnd")
+        changes(figure, before)
+        settled(figure)
+        after = knob.bounding_box()
+        assert after["x"] == pytest.approx(box["x"] - 40, abs=3), label
+        assert page.evaluate("scrollY") == scrolled, "the page does not scroll along"
+    assert not page.trouble, page.trouble
+
+
+@moving
+def test_what_moves_rests_while_its_tab_is_hidden_or_it_is_out_of_view(live, name):
+    page, figure = opened(live, name)
+    page.evaluate("() => (document.querySelector('#after').style.marginTop = '5000px')")
+    before = settled(figure)
+    page.get_by_role("button", name=CASES[name].play, exact=True).click()
+    changes(figure, before)
+    hide = """(hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    away, back = "() => scrollTo(0, 6000)", "() => scrollTo(0, 0)"
+    for leave, come in (
+        (lambda: page.evaluate(hide, True), lambda: page.evaluate(hide, False)),
+        (lambda: page.evaluate(away), lambda: page.evaluate(back)),
+    ):
+        leave()
+        resting = settled(figure)  # it would never come to rest, were it not to rest
+        come()
+        changes(figure, resting)
+    figure.locator("button.fm-playing").click()
+    settled(figure)
+    assert not page.trouble, page.trouble
+
+
+@every
+def test_at_rest_it_is_sharp_and_shifts_nothing_on_a_phone(live, name):
+    page, figure = opened(live, name, size=PHONE, device_scale_factor=2)
+    seen = settled(figure)
+    assert page.evaluate(SHIFTS) == 0, "nothing moves while it comes to life"
+    fits_a_phone(page)
+    size = figure.locator("canvas").evaluate(
+        "c => [c.width / c.offsetWidth, c.height / c.offsetHeight]"
+    )
+    assert size == pytest.approx([2, 2], rel=0.005), "as many pixels as the screen has"
+    assert settled(figure) == seen, "nothing moves by itself"
+    assert page.locator(".fm-playing").count() == 0
+    assert not page.trouble, page.trouble
+
+
+def to_every(kind, value):
+    """Return what sets all traits of a kind that the reader can set to a value."""
+
+    def damage(state, public):
+        for name in public:
+            if type(state[name]) is kind:
+                state[name] = value
+
+    return damage
+
+
+def without_buffers(state, _public):
+    for name, packed in state.items():
+        if isinstance(packed, dict) and name.startswith("_"):
+            state[name] = {}
+
+
+DAMAGES = [
+    to_every(float, math.nan),  # JSON has none: it arrives as null
+    to_every(float, 1e300),
+    to_every(float, -1e300),
+    to_every(int, 0),
+    to_every(int, -1),
+    to_every(str, "nothing of this name"),
+    to_every(list, []),
+    to_every(list, [[1e300, None]]),
+    without_buffers,
+]
+
+
+@every
+def test_whatever_its_state_it_lives_or_leaves_its_picture(live, name):
+    figures = [make(name) for _ in range(len(DAMAGES) + 1)]
+
+    def damage(states):
+        for broken, harm in zip(figures[1:], DAMAGES, strict=True):
+            harm(states[broken.model_id]["state"], broken.public_traits())
+
+    page = live(*figures, damage=damage, alive=False, **CALM)
+    for index, place in enumerate(page.locator(".fm-live").all()):
+        place.scroll_into_view_if_needed()
+        place.locator("p.fm-sentence:visible, .fm-readout:not(:empty)").first.wait_for()
+        if place.locator(".fm-figure").count() == 0:
+            assert index > 0, "the good one lives"
+            assert place.locator(".fm-picture img").is_visible()
+    assert "NaN" not in "".join(page.locator(".fm-figure .fm-readout").all_inner_texts())
+    wrong = [t for t in page.trouble if not t.startswith("warning: A live figure stopped")]
+    assert wrong == []
