@@ -1,0 +1,394 @@
+"""The evaluation, on networks whose pictures are known: exact fields instead of trained ones."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fmtutor import CondOT, EmpiricalField, GaussianMixture
+from fmtutor.images.classifier import Classifier, accuracy
+from fmtutor.images.datasets import ImageData, to_float, to_uint8
+from fmtutor.images.evaluate import (
+    EvaluationConfig,
+    Judge,
+    balanced,
+    evaluate,
+    generate,
+    steps_for,
+)
+from fmtutor.images.measures import nearest_neighbours, precision_recall
+from fmtutor.metrics import frechet_distance
+
+SHAPE, STD = (1, 4, 4), 0.25
+SMALL = EvaluationConfig(
+    samples=300,
+    nfe=20,
+    curve_samples=200,
+    curve_methods=("euler", "heun", "rk4"),
+    curve_nfe=(2, 4),
+    curve_guidance=(1.0, 2.0),
+    likelihood_images=30,
+    likelihood_steps=20,
+    batch_size=128,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(count, seed, mean=0.0):
+    return to_uint8(mean + STD * torch.randn(count, *SHAPE, generator=generator(seed)))
+
+
+def data_set(train=2000, test=500, classes=2, flip=False):
+    """Normal pixels; the mean of class 0 is −0.2, that of class 1 is 0.2."""
+    y, y_test = torch.arange(train) % classes, torch.arange(test) % classes
+    mean = torch.linspace(-0.2, 0.2, classes) if classes > 1 else torch.zeros(1)
+    x = pictures(train, 1, mean[y][:, None, None, None])
+    x_test = pictures(test, 2, mean[y_test][:, None, None, None])
+    names = tuple(f"class {k}" for k in range(classes))
+    return ImageData("normal", x, y, x_test, y_test, names, flip)
+
+
+class Network(nn.Module):
+    """Any field in the place of a U-Net: it has a parameter, and says how many classes it knows."""
+
+    def __init__(self, field, classes=0):
+        super().__init__()
+        self.field, self.classes = field, classes
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, t, label=None):
+        return self.field(x, t) if self.classes == 0 else self.field(x, t, label)
+
+
+def normal_field(mean):
+    mixture = GaussianMixture(torch.full((1, 16), mean), torch.tensor([STD]))
+    flat = mixture.velocity(CondOT())
+    return lambda x, t: flat(x.flatten(1), t).reshape(x.shape)
+
+
+def exact_network():
+    """The exact conditional fields of `data_set()`; without a label the first one's."""
+    fields = [normal_field(-0.2), normal_field(0.2)]
+
+    def field(x, t, label):
+        if label is None:
+            return fields[0](x, t)
+        both = torch.stack([f(x, t) for f in fields])
+        return both[label, torch.arange(len(x))]
+
+    return Network(field, classes=2)
+
+
+def pixels(images):
+    return to_float(images).flatten(1)
+
+
+class Brightness(Classifier):
+    """Takes bright pictures for class 1."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.config, self.weight = {"classes": 2}, nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return torch.stack([-x.mean((1, 2, 3)), x.mean((1, 2, 3))], dim=1)
+
+
+# Budgets.
+
+
+@pytest.mark.parametrize(
+    ("method", "nfe", "steps"),
+    [("euler", 7, 7), ("midpoint", 8, 4), ("heun", 2, 1), ("rk4", 12, 3)],
+)
+def test_steps_for_a_budget(method, nfe, steps):
+    assert steps_for(method, nfe) == steps
+
+
+@pytest.mark.parametrize(
+    ("method", "nfe", "match"),
+    [
+        ("heun", 7, "heun takes 2 evaluations a step.*7 came"),
+        ("euler", 0, "0 came"),
+        ("dopri5", 8, "one of euler, midpoint, heun, rk4, but 'dopri5'"),
+    ],
+)
+def test_budgets_that_no_number_of_steps_has(method, nfe, match):
+    with pytest.raises(ValueError, match=match):
+        steps_for(method, nfe)
+    with pytest.raises(ValueError, match=match):
+        EvaluationConfig(method=method, nfe=nfe)
+
+
+def test_as_many_samples_as_neighbours_are_too_few():
+    with pytest.raises(ValueError, match="above neighbours = 3, but 2000 and 3 came"):
+        EvaluationConfig(curve_samples=3)
+
+
+# Pictures.
+
+
+def constant_network():
+    """Moves every point by a constant: 0.1, 0.2, 0.3 by label, −0.1 without one."""
+
+    def field(x, t, label):
+        shift = torch.tensor([0.1, 0.2, 0.3])[label] if label is not None else torch.tensor(-0.1)
+        return shift.reshape(-1, 1, 1, 1).expand_as(x)
+
+    return Network(field, classes=3)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
+def test_each_picture_gets_its_own_label_and_noise(guidance):
+    noise = torch.linspace(-0.3, 0.3, 7).reshape(7, 1, 1, 1).expand(7, *SHAPE)
+    labels = torch.tensor([0, 1, 2, 0, 2, 2, 1])
+    images = generate(
+        constant_network(), noise, labels, method="euler", steps=3, guidance=guidance, batch_size=3
+    )
+    shift = torch.tensor([0.1, 0.2, 0.3])[labels]
+    expected = noise + (-0.1 + guidance * (shift + 0.1)).reshape(7, 1, 1, 1)
+    assert images.dtype == torch.uint8
+    assert (images.int() - to_uint8(expected).int()).abs().max() <= 1  # a rounding apart
+
+
+def test_without_labels_the_field_is_the_unconditional_one():
+    images = generate(constant_network(), torch.zeros(2, *SHAPE), method="heun", steps=2)
+    assert torch.equal(images, to_uint8(torch.full((2, *SHAPE), -0.1)))
+
+
+def test_guidance_needs_labels():
+    with pytest.raises(ValueError, match=r"guidance 2\.0 needs labels"):
+        generate(constant_network(), torch.zeros(2, *SHAPE), guidance=2.0)
+
+
+# The choice of real pictures.
+
+
+def test_balanced_takes_each_label_as_often_and_no_row_twice():
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 40)
+    rows = balanced(labels, 60)
+    assert len(rows.unique()) == 60
+    assert labels[rows].bincount().tolist() == [20, 20, 20]
+
+
+def test_balanced_gives_what_there_is_of_a_rare_label():
+    labels = torch.tensor([0] * 50 + [1] * 3)
+    assert labels[balanced(labels, 20)].bincount().tolist() == [17, 3]
+    assert balanced(labels, 53).sort().values.tolist() == list(range(53))
+
+
+def test_balanced_chooses_by_its_seed(global_rng_untouched):
+    labels = torch.arange(100) % 4
+    assert torch.equal(balanced(labels, 10), balanced(labels, 10, seed=0))
+    assert not torch.equal(balanced(labels, 10).sort()[0], balanced(labels, 10, seed=1).sort()[0])
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_balanced_refuses_counts_that_there_are_not(count):
+    with pytest.raises(ValueError, match=rf"\[1, 100\], but {count} came"):
+        balanced(torch.arange(100) % 4, count)
+
+
+# The judge.
+
+
+def judge(data, classifier=None):
+    return Judge(data, pixels, pixels(data.train), classifier, k=3, seed=0)
+
+
+def test_scores_are_those_of_the_measures():
+    data = data_set()
+    images, labels = pictures(80, 5), torch.arange(80) % 2
+    scores = judge(data, Brightness()).score(images, labels)
+    rows = balanced(data.train_labels, 80, seed=0)
+    expected = precision_recall(pixels(data.train[rows]), pixels(images), k=3)
+    assert (scores["precision"], scores["recall"]) == expected
+    assert scores["frechet"] == frechet_distance(pixels(images), pixels(data.train)).item()
+    assert scores["class_accuracy"] == accuracy(Brightness(), images, labels)
+    assert scores["count"] == 80
+
+
+def test_without_a_classifier_or_labels_there_is_no_accuracy():
+    images, labels = pictures(80, 5), torch.arange(80) % 2
+    assert "class_accuracy" not in judge(data_set()).score(images, labels)
+    assert "class_accuracy" not in judge(data_set(), Brightness()).score(images, None)
+
+
+def test_more_pictures_than_training_has_are_compared_with_all_of_it():
+    data = data_set(train=50)
+    precision = judge(data).score(pictures(80, 5), None)["precision"]
+    assert precision == precision_recall(pixels(data.train), pixels(pictures(80, 5)))[0]
+
+
+def test_the_floor_is_the_score_of_test_pictures():
+    data = data_set()
+    rows = balanced(data.test_labels, 100, seed=0)
+    scores = judge(data, Brightness()).floor(100)
+    assert scores == judge(data, Brightness()).score(data.test[rows], data.test_labels[rows])
+    assert judge(data).floor(10_000)["count"] == 500
+    # Fewer pictures have a higher floor: that is why it must be of as many.
+    assert judge(data).floor(50)["frechet"] > 1.5 * judge(data).floor(500)["frechet"]
+
+
+# All of it.
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return evaluate(exact_network(), data_set(), pixels, Brightness(), SMALL, progress=False)
+
+
+def test_the_exact_field_is_as_good_as_test_pictures(exact):
+    samples, floor = exact["samples"], exact["floor"]
+    assert samples["count"] == floor["count"] == 300
+    assert samples["frechet"] == pytest.approx(floor["frechet"], rel=0.25)
+    assert samples["precision"] == pytest.approx(floor["precision"], abs=0.08)
+    assert samples["recall"] == pytest.approx(floor["recall"], abs=0.08)
+    assert samples["class_accuracy"] == pytest.approx(floor["class_accuracy"], abs=0.02)
+    assert floor["class_accuracy"] > 0.99
+
+
+def test_bits_are_the_entropy_of_the_pixels(exact):
+    bits = exact["bits_per_dimension"]
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * STD**2) - math.log2(2 / 255)
+    assert bits["mean"] == pytest.approx(entropy, abs=4 * bits["standard_error"])
+    assert bits["standard_error"] < 0.05
+    assert bits["count"] == 30
+    assert bits["given_the_label"]
+
+
+def test_the_rows_of_the_curves(exact):
+    rows = [(row["method"], row["nfe"], row["count"], row["guidance"]) for row in exact["nfe"]]
+    # rk4 takes four evaluations a step, so that it has no row for two.
+    assert rows == [
+        (method, nfe, 200, 1.0)
+        for method, nfe in [("euler", 2), ("euler", 4), ("heun", 2), ("heun", 4), ("rk4", 4)]
+    ]
+    assert exact["curve_floor"]["count"] == 200
+    scales = [
+        (row["guidance"], row["method"], row["nfe"], row["count"]) for row in exact["guidance"]
+    ]
+    assert scales == [(1.0, "heun", 20, 200), (2.0, "heun", 20, 200)]
+
+
+def test_more_evaluations_and_no_more_guidance_are_better(exact):
+    distance = {(row["method"], row["nfe"]): row["frechet"] for row in exact["nfe"]}
+    assert distance["euler", 2] > 1.5 * distance["euler", 4] > 1.5 * exact["curve_floor"]["frechet"]
+    assert distance["euler", 4] > distance["heun", 4]
+    plain, more = (row["frechet"] for row in exact["guidance"])
+    assert more > 2 * plain
+
+
+def test_the_result_says_how_it_came_about(exact):
+    about = exact["about"]
+    assert about["config"]["samples"] == 300
+    assert about["config"]["seed"] == 0
+    assert about["feature_dimensions"] == 16
+    assert about["parameters"] == 1
+    assert about["device"].startswith("cpu")
+    assert about["versions"]["torch"] == torch.__version__
+    assert json.loads(json.dumps(exact)).keys() == exact.keys()
+
+
+def without_times(result):
+    def strip(value):
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k != "seconds"}
+        return [strip(v) for v in value] if isinstance(value, list) else value
+
+    return strip(result)
+
+
+def test_one_seed_gives_one_result(exact, global_rng_untouched):
+    few = dataclasses.replace(SMALL, curve_methods=(), curve_guidance=())
+    again = evaluate(exact_network(), data_set(), pixels, Brightness(), few, progress=False)
+    for part in ("samples", "floor", "neighbours", "bits_per_dimension"):
+        assert without_times(again[part]) == without_times(exact[part])
+    other = evaluate(
+        exact_network(),
+        data_set(),
+        pixels,
+        Brightness(),
+        dataclasses.replace(few, seed=1),
+        progress=False,
+    )
+    assert other["samples"]["frechet"] != again["samples"]["frechet"]
+    assert other["floor"]["frechet"] != again["floor"]["frechet"]
+
+
+def test_all_rows_start_from_the_same_noise():
+    one = dataclasses.replace(
+        SMALL, samples=200, method="heun", nfe=4, curve_methods=("heun",), curve_guidance=(1.0,)
+    )
+    result = evaluate(exact_network(), data_set(), pixels, None, one, progress=False)
+    row = result["nfe"][1]
+    assert row["nfe"] == 4
+    assert row["frechet"] == result["samples"]["frechet"] == result["guidance"][0]["frechet"]
+
+
+MAIN_ONLY = dataclasses.replace(
+    SMALL, method="euler", nfe=50, curve_methods=(), curve_guidance=(), likelihood_images=0
+)
+
+
+def test_copies_are_found(exact):
+    # The exact field of the training set, instead of the one of the law, gives training pictures.
+    data = data_set(train=400, classes=1)
+    flat = EmpiricalField(CondOT(), pixels(data.train))
+    copying = Network(lambda x, t: flat(x.flatten(1), t).reshape(x.shape))
+    result = evaluate(copying, data, pixels, None, MAIN_ONLY, progress=False)
+    copies, honest = result["neighbours"], exact["neighbours"]
+    assert copies["closer_than_1_percent_of_test"] > 0.95
+    assert honest["closer_than_1_percent_of_test"] < 0.05
+    median = copies["levels"].index(0.5)
+    assert copies["generated"][median] < 0.01 < 0.1 < copies["test"][median]
+    assert honest["generated"][median] == pytest.approx(honest["test"][median], rel=0.05)
+    # What looks at distributions only praises them.
+    assert result["samples"]["precision"] > result["floor"]["precision"]
+
+
+def test_mirrored_copies_are_found_where_training_mirrors():
+    data = data_set(train=400, classes=1)
+    flat = EmpiricalField(CondOT(), pixels(data.train.flip(-1)))
+    copying = Network(lambda x, t: flat(x.flatten(1), t).reshape(x.shape))
+    mirrored = dataclasses.replace(data, flip=True)
+    shares = [
+        evaluate(copying, d, pixels, None, MAIN_ONLY, progress=False)["neighbours"][
+            "closer_than_1_percent_of_test"
+        ]
+        for d in (data, mirrored)
+    ]
+    assert shares[0] < 0.1
+    assert shares[1] > 0.95
+
+
+def test_the_quantiles_are_those_of_the_distances(exact):
+    data = data_set()
+    rows = balanced(data.test_labels, 300, seed=0)
+    distance = nearest_neighbours(to_float(data.test[rows]), to_float(data.train))[0][:, 0]
+    levels = torch.tensor(exact["neighbours"]["levels"])
+    assert exact["neighbours"]["test"] == pytest.approx(distance.quantile(levels).tolist())
+
+
+def test_a_network_without_classes_has_no_guidance_and_no_accuracy():
+    data = data_set(classes=1)
+    config = dataclasses.replace(MAIN_ONLY, curve_guidance=(1.0, 2.0), likelihood_images=4)
+    result = evaluate(
+        Network(normal_field(0.0)), data, pixels, Brightness(), config, progress=False
+    )
+    assert result["guidance"] == []
+    assert "class_accuracy" not in result["samples"]
+    assert not result["bits_per_dimension"]["given_the_label"]
+
+
+def test_the_likelihood_can_be_left_out():
+    result = evaluate(
+        Network(normal_field(0.0)), data_set(classes=1), pixels, None, MAIN_ONLY, progress=False
+    )
+    assert result["bits_per_dimension"] is None
