@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from einops import reduce
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from fmtutor.images.checkpoint import write_atomically
 from fmtutor.images.datasets import to_float
 from fmtutor.typing import check_labels, check_points
 
@@ -63,7 +64,8 @@ class Classifier(nn.Module):
         channels = self.config["channels"]
         if x.ndim != 4 or x.shape[1] != channels:
             raise ValueError(f"images must be [b {channels} h w], but {[*x.shape]} came")
-        return reduce(self.body(x), "b c h w -> b c", "mean")
+        features: Tensor = reduce(self.body(x), "b c h w -> b c", "mean")
+        return features
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits `[b classes]` of images `[b c h w]` in [-1, 1]."""
@@ -97,7 +99,7 @@ def accuracy(model: Classifier, images: Tensor, labels: Tensor, *, batch_size: i
     """
     check_labels(labels, len(images), model.config["classes"])
     device = next(model.parameters()).device
-    parts = images.split(batch_size)
+    parts = torch.split(images, batch_size)
     guesses = torch.cat([model(to_float(part.to(device))).argmax(1) for part in parts])
     return (guesses == labels.to(device)).double().mean().item()
 
@@ -114,7 +116,7 @@ def save_classifier(model: Classifier, path: str | Path, about: dict[str, Any]) 
     """
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     metadata = {"config": json.dumps(model.config), "about": json.dumps(about)}
-    save_file(weights, path, metadata=metadata)
+    write_atomically(path, save(weights, metadata=metadata))
 
 
 def load_classifier(
@@ -136,7 +138,7 @@ def load_classifier(
     Chapter: images
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         model = Classifier(**json.loads(metadata["config"]))

@@ -29,7 +29,7 @@ from fmtutor.images.measures import (
 from fmtutor.images.unet import UNet
 from fmtutor.metrics import frechet_distance
 from fmtutor.solvers import TABLEAUX, sample
-from fmtutor.typing import as_generator
+from fmtutor.typing import VelocityField, as_generator
 
 __all__ = ["EvaluationConfig", "Judge", "balanced", "evaluate", "generate", "steps_for"]
 
@@ -132,11 +132,10 @@ def generate(
         raise ValueError(f"guidance {guidance} needs labels, but none came")
     device = next(model.parameters()).device
     pictures = []
-    for rows in torch.arange(len(noise)).split(batch_size):
+    for rows in torch.split(torch.arange(len(noise)), batch_size):
         x0 = noise[rows].to(device)
-        if labels is None:
-            v = model
-        else:
+        v: VelocityField = model
+        if labels is not None:
             v = guided(conditioned(model, labels[rows].to(device)), model, guidance)
         pictures.append(to_uint8(sample(v, x0, method=method, steps=steps)).cpu())
     return torch.cat(pictures)
@@ -163,7 +162,7 @@ def balanced(labels: Tensor, count: int, *, seed: int = 0) -> Tensor:
     order = torch.randperm(len(labels), generator=as_generator(seed))
     # The how manieth of its label each row is: the first ones of all labels come first.
     rank = torch.empty_like(order)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         own = (labels[order] == label).nonzero()[:, 0]
         rank[own] = torch.arange(len(own))
     return order[rank.argsort(stable=True)[:count]]
@@ -336,7 +335,8 @@ def _likelihood(model: UNet, data: ImageData, config: EvaluationConfig) -> dict[
     device = next(model.parameters()).device
     generator = as_generator(config.seed, device=device)
     bits = []
-    for rows in _test_rows(data, config.likelihood_images, config.seed).split(config.batch_size):
+    chosen = _test_rows(data, config.likelihood_images, config.seed)
+    for rows in torch.split(chosen, config.batch_size):
         labels = data.test_labels[rows].to(device)
         v = conditioned(model, labels) if model.classes else model
         images, steps = data.test[rows].to(device), config.likelihood_steps

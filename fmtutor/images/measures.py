@@ -38,7 +38,7 @@ def embed(images: Tensor, embedding: Embedding, *, batch_size: int = 500) -> Ten
     Chapter: images
     """
     _check_images(images)
-    features = torch.cat([embedding(part) for part in images.split(batch_size)])
+    features = torch.cat([embedding(part) for part in torch.split(images, batch_size)])
     if features.ndim != 2 or len(features) != len(images):
         raise ValueError(f"features must be [{len(images)} d], but {[*features.shape]} came")
     return features
@@ -127,10 +127,10 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> tuple[float, 
 def _share_inside(points: Tensor, support: Tensor, k: int) -> float:
     """Return the share of points inside a ball around a point of the support."""
     # Blocks of rows: all distances at once would need the memory of n × m numbers.
-    blocks = support.split(1000)
+    blocks = torch.split(support, 1000)
     # Each point is its own nearest one, at distance 0: hence the k + 1.
     radius = torch.cat([torch.cdist(b, support).kthvalue(k + 1, dim=1).values for b in blocks])
-    inside = [(torch.cdist(part, support) <= radius).any(1) for part in points.split(1000)]
+    inside = [(torch.cdist(part, support) <= radius).any(1) for part in torch.split(points, 1000)]
     return torch.cat(inside).double().mean().item()
 
 
