@@ -16,10 +16,10 @@ from fmtutor.images.evaluate import (
     Judge,
     balanced,
     evaluate,
-    generate,
     steps_for,
 )
 from fmtutor.images.measures import nearest_neighbours, precision_recall
+from fmtutor.images.unet import UNetConfig
 from fmtutor.metrics import frechet_distance
 
 SHAPE, STD = (1, 4, 4), 0.25
@@ -60,6 +60,7 @@ class Network(nn.Module):
     def __init__(self, field, classes=0):
         super().__init__()
         self.field, self.classes = field, classes
+        self.config = UNetConfig(size=SHAPE[-1], mults=(1,), attention=())
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, x, t, label=None):
@@ -129,42 +130,6 @@ def test_budgets_that_no_number_of_steps_has(method, nfe, match):
 def test_as_many_samples_as_neighbours_are_too_few():
     with pytest.raises(ValueError, match="above neighbours = 3, but 2000 and 3 came"):
         EvaluationConfig(curve_samples=3)
-
-
-# Pictures.
-
-
-def constant_network():
-    """Moves every point by a constant: 0.1, 0.2, 0.3 by label, −0.1 without one."""
-
-    def field(x, t, label):
-        shift = torch.tensor([0.1, 0.2, 0.3])[label] if label is not None else torch.tensor(-0.1)
-        return shift.reshape(-1, 1, 1, 1).expand_as(x)
-
-    return Network(field, classes=3)
-
-
-@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
-def test_each_picture_gets_its_own_label_and_noise(guidance):
-    noise = torch.linspace(-0.3, 0.3, 7).reshape(7, 1, 1, 1).expand(7, *SHAPE)
-    labels = torch.tensor([0, 1, 2, 0, 2, 2, 1])
-    images = generate(
-        constant_network(), noise, labels, method="euler", steps=3, guidance=guidance, batch_size=3
-    )
-    shift = torch.tensor([0.1, 0.2, 0.3])[labels]
-    expected = noise + (-0.1 + guidance * (shift + 0.1)).reshape(7, 1, 1, 1)
-    assert images.dtype == torch.uint8
-    assert (images.int() - to_uint8(expected).int()).abs().max() <= 1  # a rounding apart
-
-
-def test_without_labels_the_field_is_the_unconditional_one():
-    images = generate(constant_network(), torch.zeros(2, *SHAPE), method="heun", steps=2)
-    assert torch.equal(images, to_uint8(torch.full((2, *SHAPE), -0.1)))
-
-
-def test_guidance_needs_labels():
-    with pytest.raises(ValueError, match=r"guidance 2\.0 needs labels"):
-        generate(constant_network(), torch.zeros(2, *SHAPE), guidance=2.0)
 
 
 # The choice of real pictures.

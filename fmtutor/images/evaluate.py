@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fmtutor.guidance import conditioned, guided
+from fmtutor.guidance import conditioned
 from fmtutor.images.classifier import Classifier, accuracy
-from fmtutor.images.datasets import ImageData, to_float, to_uint8
+from fmtutor.images.datasets import ImageData, to_float
 from fmtutor.images.measures import (
     Embedding,
     bits_per_dimension,
@@ -26,12 +26,13 @@ from fmtutor.images.measures import (
     nearest_neighbours,
     precision_recall,
 )
+from fmtutor.images.pictures import draw_pictures
 from fmtutor.images.unet import UNet
 from fmtutor.metrics import frechet_distance
-from fmtutor.solvers import TABLEAUX, sample
-from fmtutor.typing import VelocityField, as_generator
+from fmtutor.solvers import TABLEAUX
+from fmtutor.typing import as_generator
 
-__all__ = ["EvaluationConfig", "Judge", "balanced", "evaluate", "generate", "steps_for"]
+__all__ = ["EvaluationConfig", "Judge", "balanced", "evaluate", "steps_for"]
 
 
 @dataclass(frozen=True)
@@ -97,48 +98,6 @@ def steps_for(method: str, nfe: int) -> int:
             f"{method} takes {stages} evaluations a step: nfe must be a multiple, but {nfe} came"
         )
     return nfe // stages
-
-
-def generate(
-    model: UNet,
-    noise: Tensor,
-    labels: Tensor | None = None,
-    *,
-    method: str = "heun",
-    steps: int = 50,
-    guidance: float = 1.0,
-    batch_size: int = 250,
-) -> Tensor:
-    """Return the pictures that the flow makes of noise.
-
-    Args:
-        model: The network.
-        noise: Standard normal `[n c h w]`.
-        labels: What each picture shall show, `[n]`; None leaves it open.
-        method: A method of `sample`.
-        steps: Number of its steps.
-        guidance: Guidance scale; it needs labels unless it is 1.
-        batch_size: Pictures that travel together.
-
-    Returns:
-        Pictures `[n c h w]`, uint8, on the CPU.
-
-    Raises:
-        ValueError: If guidance comes without labels, or an argument does not fit.
-
-    Chapter: images
-    """
-    if labels is None and guidance != 1:
-        raise ValueError(f"guidance {guidance} needs labels, but none came")
-    device = next(model.parameters()).device
-    pictures = []
-    for rows in torch.split(torch.arange(len(noise)), batch_size):
-        x0 = noise[rows].to(device)
-        v: VelocityField = model
-        if labels is not None:
-            v = guided(conditioned(model, labels[rows].to(device)), model, guidance)
-        pictures.append(to_uint8(sample(v, x0, method=method, steps=steps)).cpu())
-    return torch.cat(pictures)
 
 
 def balanced(labels: Tensor, count: int, *, seed: int = 0) -> Tensor:
@@ -256,7 +215,7 @@ def evaluate(
     runs = _runs(config, model.classes > 0)
     for name, run in tqdm(runs, desc="evaluate", disable=not progress):
         start = time.perf_counter()
-        images, labels = _pictures(model, data, run, config)
+        images, labels = _pictures(model, run, config)
         row = run | {"seconds": round(time.perf_counter() - start, 2)}
         row |= judge.score(images, labels)
         if name == "samples":
@@ -287,19 +246,18 @@ def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[s
 
 
 def _pictures(
-    model: UNet, data: ImageData, run: dict[str, Any], config: EvaluationConfig
+    model: UNet, run: dict[str, Any], config: EvaluationConfig
 ) -> tuple[Tensor, Tensor | None]:
-    count = run["count"]
-    noise = torch.randn(count, *data.train.shape[1:], generator=as_generator(config.seed))
-    labels = torch.arange(count) % model.classes if model.classes else None
-    steps = steps_for(run["method"], run["nfe"])
-    images = generate(
+    """Draw pictures, as many of each label as there can be."""
+    labels = torch.arange(run["count"]) % model.classes if model.classes else None
+    images = draw_pictures(
         model,
-        noise,
         labels,
+        count=run["count"],
+        scale=run["guidance"],
         method=run["method"],
-        steps=steps,
-        guidance=run["guidance"],
+        steps=steps_for(run["method"], run["nfe"]),
+        seed=config.seed,
         batch_size=config.batch_size,
     )
     return images, labels
