@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from fmtutor.typing import Time, batch_time, check_labels, check_points
+from fmtutor.typing import Time, batch_label, batch_time, check_points
 
 __all__ = ["MLP", "TimeEmbedding"]
 
@@ -148,16 +148,10 @@ class MLP(nn.Module):
         # A network may be asked slightly outside [0, 1], by finite differences in time, say.
         features = [x, self.embedding(batch_time(t, x, unit=False))]
         if self.labels is not None:
-            features.append(self.labels(self._label(label, x)))
+            features.append(self.labels(batch_label(label, x, self.classes)))
         elif label is not None:
             raise ValueError("a label came to a network without classes: give MLP(classes=...)")
         return torch.cat(features, dim=1)
-
-    def _label(self, label: Tensor | int | None, x: Tensor) -> Tensor:
-        label = torch.as_tensor(self.classes if label is None else label, device=x.device)
-        labels = label.expand(len(x)) if label.ndim == 0 else label
-        check_labels(labels, len(x), self.classes + 1)
-        return labels
 
 
 def _jacobian_trace(

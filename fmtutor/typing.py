@@ -20,6 +20,7 @@ __all__ = [
     "VelocityField",
     "align_time",
     "as_generator",
+    "batch_label",
     "batch_time",
     "check_labels",
     "check_points",
@@ -95,6 +96,29 @@ def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:
             bad = t.detach().reshape(-1)[~inside.reshape(-1)][0].item()
             raise ValueError(f"t must lie in [0, 1] (0 is noise, 1 is data), but t = {bad:g} came")
     return t.expand(x.shape[0])
+
+
+def batch_label(label: Tensor | int | None, x: Tensor, classes: int) -> Tensor:
+    """Bring a label to the form `[b]` that belongs to the points `x` `[b ...]`.
+
+    Args:
+        label: An int, a 0-d tensor or `[b]`, int64; None is the null label for all.
+        x: Points `[b ...]`; the result is on their device.
+        classes: Number of labels, which is also the null label.
+
+    Returns:
+        Labels `[b]`, in {0, ..., classes}.
+
+    Raises:
+        TypeError: If the labels are not int64.
+        ValueError: If the shape is neither `[]` nor `[b]`, or a label does not exist.
+
+    Chapter: guidance
+    """
+    label = torch.as_tensor(classes if label is None else label, device=x.device)
+    labels = label.expand(len(x)) if label.ndim == 0 else label
+    check_labels(labels, len(x), classes + 1)
+    return labels
 
 
 def align_time(t: Tensor, x: Tensor) -> Tensor:

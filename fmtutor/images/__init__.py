@@ -1,0 +1,1 @@
+"""Flow matching of pictures: data sets, a U-Net, its training, and what comes out of it."""

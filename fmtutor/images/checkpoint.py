@@ -1,0 +1,107 @@
+"""A trained network in one safetensors file: weights, and as JSON what they are weights of.
+
+Files are written whole or not at all: under another name first, pushed to the disk, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from fmtutor.images.unet import UNet, UNetConfig
+
+__all__ = ["load_model", "network_from_json", "save_model", "write_atomically"]
+
+FORMAT = "fmtutor.images 1"
+
+
+def save_model(
+    path: str | Path,
+    model: UNet,
+    *,
+    metadata: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a network to a safetensors file.
+
+    Args:
+        path: The file; one that is there is replaced at once or not at all.
+        model: The network.
+        metadata: What else to keep, as JSON: the names of the data set and its classes, the path.
+        dtype: How to store the weights; float16 halves the file.
+
+    Raises:
+        OSError: If the file cannot be written.
+
+    Chapter: images
+    """
+    weights = {k: w.detach().to("cpu", dtype).contiguous() for k, w in model.state_dict().items()}
+    header = {
+        "format": FORMAT,
+        "network": json.dumps(asdict(model.config)),
+        "metadata": json.dumps(dict(metadata)),
+    }
+    write_atomically(path, save(weights, metadata=header))
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UNet, dict[str, Any]]:
+    """Read a network that `save_model` has written, in float32 and ready to be evaluated.
+
+    Args:
+        path: The file.
+        device: Where the network goes.
+
+    Returns:
+        The network and the metadata.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, or not of this package.
+
+    Chapter: images
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            header = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is no checkpoint of fmtutor.images (expected {FORMAT!r})")
+    model = UNet(network_from_json(header["network"])).to(device)
+    model.load_state_dict({key: w.float() for key, w in weights.items()})
+    return model.eval(), json.loads(header["metadata"])
+
+
+def network_from_json(text: str) -> UNetConfig:
+    """Read the description of a network."""
+    fields = json.loads(text)
+    return UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all: a file that was there stays as it was until it is replaced.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
