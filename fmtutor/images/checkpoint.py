@@ -18,7 +18,15 @@ from safetensors.torch import save
 
 from fmtutor.images.unet import UNet, UNetConfig
 
-__all__ = ["load_model", "network_from_json", "save_model", "write_atomically"]
+__all__ = [
+    "load_model",
+    "network_from_json",
+    "save_model",
+    "shipped_checkpoint",
+    "sync_directory",
+    "with_tuples",
+    "write_atomically",
+]
 
 FORMAT = "fmtutor.images 1"
 
@@ -79,14 +87,30 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UN
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of fmtutor.images (expected {FORMAT!r})")
     model = UNet(network_from_json(header["network"])).to(device)
-    model.load_state_dict({key: w.float() for key, w in weights.items()})
+    try:
+        model.load_state_dict({key: w.float() for key, w in weights.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{path} has other weights than its network needs: {error}") from error
     return model.eval(), json.loads(header["metadata"])
+
+
+def shipped_checkpoint() -> Path:
+    """Return the file of the network that comes with the package, trained on Fashion-MNIST.
+
+    Chapter: images
+    """
+    return Path(__file__).parent / "weights" / "fashion-mnist.safetensors"
 
 
 def network_from_json(text: str) -> UNetConfig:
     """Read the description of a network."""
-    fields = json.loads(text)
-    return UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    fields: dict[str, Any] = json.loads(text)
+    return UNetConfig(**with_tuples(fields))
+
+
+def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a dataclass, of which JSON has made lists, with tuples again."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -103,5 +127,16 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_directory(folder: Path) -> None:
+    """Push the names in a directory to the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,56 +1,243 @@
-"""The command line: `python -m fmtutor.images`, or `fmtutor`."""
+"""The command line of the last chapter: `python -m fmtutor.images`, or `fmtutor`."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
+import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
-from fmtutor.images.datasets import load_images
-from fmtutor.images.trainer import TrainConfig, train
+from fmtutor.images.config import PRESETS, TrainConfig
 
-__all__ = ["PRESETS", "main"]
+__all__ = ["attribute_help", "main"]
 
-PRESETS = {
-    "digits-cpu": TrainConfig(),
-    "fashion-cpu": TrainConfig(
-        data="fashion-mnist",
-        patch=2,
-        width=48,
-        mults=(1, 2),
-        attention=(7,),
-        steps=4200,
-        batch_size=64,
-        lr=1.5e-3,
-        warmup=200,
-        decay=0.5,
-        log_every=50,
-        sample_every=700,
-        save_every=100,
-    ),
-}
+EXTRA = ("PIL", "pooch", "safetensors", "sklearn")
+
+TRAIN_EPILOG = """
+examples:
+  fmtutor train --preset digits-cpu
+      a minute or two on a laptop, nothing to download
+  fmtutor train --preset fashion-gpu --out runs/fashion --seed 1
+      any setting of a preset can be changed
+  fmtutor train --resume --out runs/fashion
+      go on after Ctrl-C, SIGTERM, a crash or a power cut
+  torchrun --nproc_per_node=8 -m fmtutor.images train --preset cifar10-gpu
+      one process a GPU; the batch is shared among them
+  fmtutor train --preset cifar10-gpu --data folder --data-dir photos --size 64 --flip
+      pictures of your own, in photos/CLASS/*.jpg
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command."""
-    parser = argparse.ArgumentParser(prog="fmtutor")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("train")
-    run.add_argument("--preset", choices=PRESETS, default="digits-cpu")
-    run.add_argument("--out", type=Path, required=True)
-    run.add_argument("--resume", action="store_true")
-    for field in fields(TrainConfig):
-        if field.type == "int":
-            run.add_argument(f"--{field.name.replace('_', '-')}", type=int)
+    """Run a command.
+
+    Args:
+        argv: The arguments; None takes those of the process.
+
+    Returns:
+        The exit status: 0, or 1 after an error, or 128 + n after signal n. Wrong usage ends the
+        process with 2.
+
+    Chapter: images
+    """
+    parser = _parser()
     args = parser.parse_args(argv)
-    config = PRESETS[args.preset]
-    given = {f.name: getattr(args, f.name, None) for f in fields(TrainConfig)}
-    config = replace(config, **{k: v for k, v in given.items() if v is not None})
-    train(config, load_images(config.data), args.out, resume=args.resume)
+    try:
+        status: int = args.run(args)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in EXTRA:
+            raise
+        return _fail(f"{error.name} is missing: pip install 'fmtutor[images]'")
+    except OSError as error:
+        return _fail(": ".join(str(x) for x in (error.strerror or error, error.filename) if x))
+    except (ValueError, FloatingPointError) as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status
+
+
+def attribute_help(config: type) -> dict[str, str]:
+    """Return what the docstring of a dataclass says about each attribute, to be its help.
+
+    Chapter: images
+    """
+    section = (inspect.getdoc(config) or "").partition("Attributes:")[2].partition("\n\n")[0]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fmtutor", description="Flow matching of pictures: train, sample, evaluate."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_train(commands)
+    _add_sample(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a network on pictures",
+        usage="fmtutor train [-h] [--preset NAME] [--out DIR] [--resume] [settings]",
+        description=textwrap.dedent(
+            """
+            Train a network on pictures, on a CPU, a GPU or, under torchrun, on several. The run
+            writes a log, grids of samples and checkpoints to a directory, and model.safetensors in
+            the end. Ctrl-C and SIGTERM save before they end it."""
+        ),
+        epilog=TRAIN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=_train, error=parser.error)
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        metavar="NAME",
+        help=f"where the settings below come from: {', '.join(PRESETS)} (digits-cpu)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory of the run (runs/PRESET)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="directory with the files of the data set"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (a GPU if there is one)")
+    settings = parser.add_argument_group("settings", "each replaces that of the preset")
+    hints, texts = get_type_hints(TrainConfig), attribute_help(TrainConfig)
+    for field in fields(TrainConfig):
+        name = f"--{field.name.replace('_', '-')}"
+        text = texts[field.name].replace("%", "%%")
+        if hints[field.name] is bool:
+            settings.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            metavar = {int: "N", float: "X", str: "NAME"}.get(hints[field.name])
+            kind = hints[field.name] if metavar else _integers
+            settings.add_argument(name, type=kind, metavar=metavar or "N,N,...", help=text)
+
+
+def _add_sample(commands: Any) -> None:
+    parser = commands.add_parser(
+        "sample",
+        help="draw pictures with a trained network",
+        description="Draw pictures with a trained network, a class in each column, into a PNG.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=_sample, error=parser.error)
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        type=Path,
+        help="a .safetensors file or the directory of a run; without it, the network that comes "
+        "with the package",
+    )
+    parser.add_argument("--out", type=Path, default=Path("samples.png"), help="the PNG file")
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers")
+    parser.add_argument("--rows", type=int, default=8, metavar="N", help="pictures of each class")
+    parser.add_argument("--guidance", type=float, default=1.0, metavar="X", help="1 is none")
+    parser.add_argument("--method", default="midpoint", help="euler, midpoint, heun, rk4 or dopri5")
+    parser.add_argument("--steps", type=int, default=25, metavar="N", help="steps of the solver")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise")
+    parser.add_argument("--zoom", type=int, default=2, metavar="N", help="side of a drawn pixel")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+
+
+def _train(args: argparse.Namespace) -> int:
+    from fmtutor.images.datasets import load_images
+    from fmtutor.images.trainer import Stopped, train
+
+    preset = getattr(args, "preset", "digits-cpu")
+    out = getattr(args, "out", Path("runs") / preset)
+    resume = hasattr(args, "resume")
+    config = _settings(args, _stored(out) if resume and not hasattr(args, "preset") else preset)
+    data = load_images(
+        config.data, data_dir=getattr(args, "data_dir", None), size=config.size, flip=config.flip
+    )
+    try:
+        train(
+            config, data, out, resume=resume, device=getattr(args, "device", None),
+            progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    except Stopped as stopped:
+        print(f"{stopped}: go on with --resume --out {out}", file=sys.stderr)
+        return 128 + stopped.signal
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _sample(args: argparse.Namespace) -> int:
+    import torch
+
+    from fmtutor.images.checkpoint import load_model, shipped_checkpoint
+    from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
+    from fmtutor.images.run import find_model
+
+    path = shipped_checkpoint() if args.checkpoint is None else find_model(args.checkpoint)
+    model, about = load_model(path, args.device)
+    if args.classes and not model.classes:
+        raise ValueError(f"{path} was trained without classes")
+    classes = [_class_number(name, about["classes"]) for name in args.classes or []]
+    classes = classes or list(range(model.classes))
+    labels = torch.tensor(classes).repeat(args.rows) if classes else None
+    pictures = draw_pictures(
+        model,
+        labels,
+        count=args.rows**2,
+        scale=args.guidance,
+        method=args.method,
+        steps=args.steps,
+        seed=args.seed,
+    )
+    save_png(args.out, picture_grid(pictures, len(classes) or args.rows), zoom=args.zoom)
+    print(args.out)
+    return 0
+
+
+def _stored(out: Path) -> TrainConfig:
+    """Return the settings of the run in a directory."""
+    from fmtutor.images.checkpoint import load_model, with_tuples
+    from fmtutor.images.run import find_model
+
+    _, about = load_model(find_model(out))
+    known = {field.name for field in fields(TrainConfig)}
+    return TrainConfig(**{k: v for k, v in with_tuples(about["train"]).items() if k in known})
+
+
+def _settings(args: argparse.Namespace, base: TrainConfig | str) -> TrainConfig:
+    """Return a preset, or the settings of a run, with what was said on the command line."""
+    config = PRESETS[base] if isinstance(base, str) else base
+    given = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
+    try:
+        return replace(config, **given)
+    except ValueError as error:
+        args.error(str(error))
+        raise  # not reached: the parser ends the process
+
+
+def _class_number(name: str, classes: Sequence[str]) -> int:
+    lower = [c.lower() for c in classes]
+    number = lower.index(name.lower()) if name.lower() in lower else -1
+    if number < 0 and name.isdecimal():
+        number = int(name)
+    if not 0 <= number < len(classes):
+        raise ValueError(f"there is no class {name!r}, but {', '.join(classes)}")
+    return number
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    """Read whole numbers between commas."""
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def _fail(message: object) -> int:
+    print(f"fmtutor: {' '.join(str(message).split())}", file=sys.stderr)
+    return 1

@@ -15,6 +15,7 @@ from fmtutor.images.checkpoint import write_atomically
 from fmtutor.images.datasets import to_uint8
 from fmtutor.images.unet import UNet
 from fmtutor.solvers import sample
+from fmtutor.typing import VelocityField
 
 __all__ = ["draw_pictures", "picture_grid", "save_png"]
 
@@ -53,18 +54,20 @@ def draw_pictures(
 
     Chapter: images
     """
-    if labels is None and count is None:
-        raise ValueError("give labels, or the number of pictures")
-    n = count if labels is None else len(labels)
+    n = len(labels) if labels is not None else count or 0
+    if n < 1:
+        raise ValueError(f"there must be at least 1 picture to draw, but {n} came")
     shape = (model.config.channels, model.config.size, model.config.size)
     noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
     device = next(model.parameters()).device
     drawn = []
-    for rows in torch.arange(n).split(batch_size):
-        v = model
+    for start in range(0, n, batch_size):
+        x0 = noise[start : start + batch_size].to(device)
+        v: VelocityField = model
         if labels is not None:
-            v = guided(conditioned(model, labels[rows].to(device)), model, scale)
-        drawn.append(to_uint8(sample(v, noise[rows].to(device), method=method, steps=steps)).cpu())
+            given = labels[start : start + batch_size].to(device)
+            v = guided(conditioned(model, given), model, scale)
+        drawn.append(to_uint8(sample(v, x0, method=method, steps=steps)).cpu())
     return torch.cat(drawn)
 
 

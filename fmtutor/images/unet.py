@@ -152,7 +152,7 @@ class UNet(nn.Module):
                 h = layer(torch.cat([h, skips.pop()], dim=1), emb)
             else:
                 h = layer(h)
-        velocity = rearrange(self.last(h), "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
+        velocity: Tensor = rearrange(self.last(h), "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
         return velocity.to(x.dtype)  # under autocast the last layer computes in bfloat16
 
 
