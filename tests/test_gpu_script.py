@@ -1,0 +1,132 @@
+"""benchmarks/gpu.py, all of it, on a CPU with tiny sizes: its numbers mean nothing there."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import gpu  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    out = tmp_path_factory.mktemp("gpu") / "new" / "gpu.json"
+    command = [sys.executable, "benchmarks/gpu.py", "--dry-run", "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    return json.loads(out.read_text("utf-8"))
+
+
+def test_every_part_of_our_own_has_its_numbers(result):
+    rows = result["training"]["rows"]
+    assert list(rows) == [
+        "eager fp32",
+        "bf16",
+        "channels-last",
+        "compile",
+        "all together",
+        "the trainer itself",
+    ]
+    for row in rows.values():
+        assert row["images_per_s"] > 0, row
+        assert row["batch"] == 4
+        rate = result["ceilings"]["bf16_matmul_tflops"]
+        assert row["share_of_matrix_rate"] == pytest.approx(row["tflops"] / rate, rel=0.01)
+    assert result["ceilings"]["copy_gb_per_s"] > 0
+    assert list(result["sampling"]) == ["eager fp32", "all together"]
+    for row in result["sampling"].values():
+        assert row["images_per_s"].keys() == {"nfe 1", "nfe 2"}
+
+
+def test_the_peer_is_timed_or_said_to_be_missing(result):
+    there = importlib.util.find_spec("torchcfm") is not None
+    assert list(result["torchcfm"]) == ["independent", "minibatch OT, its default"]
+    for row in result["torchcfm"].values():
+        assert ("images_per_s" in row) == there
+        assert there or row["failed"] == "ModuleNotFoundError: No module named 'torchcfm'"
+    assert (result["goals"]["times_torchcfm"]["reached"] is None) != there
+
+
+def test_the_result_says_what_it_is(result):
+    assert result["dry_run"]
+    assert result["command"].startswith("python benchmarks/gpu.py --dry-run")
+    assert result["device"] == {"name": "cpu"}
+    assert result["versions"]["torch"] == torch.__version__
+    assert result["parameters"] > 0
+    assert result["goals"]["times_torchcfm"]["goal"] == 4
+    assert result["goals"]["share_of_matrix_rate"]["goal"] == 0.3
+
+
+def test_without_a_gpu_it_says_so_and_writes_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "gpu.json")])
+    with pytest.raises(SystemExit) as end:
+        gpu.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "there is no GPU that torch can use; --dry-run tries the script without"
+    ]
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_operations_of_a_layer_are_counted_twice_backward():
+    w = torch.randn(8, 16, requires_grad=True)
+    x = torch.randn(4, 8, requires_grad=True)
+    # One product forward, two of the same size backward, two operations for each term.
+    assert gpu.operations(lambda: (x @ w).sum()) == 3 * 2 * 4 * 8 * 16
+
+
+def test_the_time_of_a_call_is_that_of_one():
+    waits = iter(range(10**6))
+
+    def call():
+        next(waits)
+        torch.zeros(2000, 2000).sum()
+
+    one = gpu.seconds_per_call(call, CPU, 0.0)
+    many = gpu.seconds_per_call(call, CPU, 0.3)
+    assert next(waits) > 3 + 1 + 5 + 3 + 1 + 5 + 10  # groups of more than one call
+    assert many == pytest.approx(one, rel=0.9)
+
+
+def test_a_failed_row_keeps_its_reason_and_the_others_follow():
+    def fail():
+        raise torch.cuda.OutOfMemoryError("out of\n  memory")
+
+    assert gpu.attempt(fail) == {"failed": "OutOfMemoryError: out of memory"}
+    assert gpu.attempt(lambda: {"batch": 1}) == {"batch": 1}
+
+
+def test_the_verdict_is_the_ratio_at_the_same_batch():
+    ours = {"all together": {"images_per_s": 900.0, "share_of_matrix_rate": 0.25}}
+    theirs = {"independent": {"images_per_s": 200.0}}
+    verdict = gpu.verdict(ours, theirs)
+    assert verdict["times_torchcfm"] == {"goal": 4.0, "reached": 4.5}
+    assert verdict["share_of_matrix_rate"] == {"goal": 0.3, "reached": 0.25}
+    failed = gpu.verdict({"all together": {"failed": "x"}}, theirs)
+    assert failed["times_torchcfm"]["reached"] is None
+    assert failed["share_of_matrix_rate"]["reached"] is None
+
+
+def test_the_network_is_the_one_of_the_preset():
+    config = gpu.network_config(gpu.FULL.config, gpu.pictures(gpu.FULL))
+    assert (config.size, config.channels, config.classes) == (32, 3, 10)
+    assert gpu.FULL.config.batch_size == 128
+
+
+def test_four_digits_are_kept():
+    assert gpu.rounded({"a": 1234.567, "b": {"c": 0.000123456, "d": 12345678}, "e": "x"}) == {
+        "a": 1235.0,
+        "b": {"c": 0.0001235, "d": 12345678},
+        "e": "x",
+    }
