@@ -1,15 +1,77 @@
-"""What describes a training run, and the runs that have a name."""
+"""What describes a network, its training and its evaluation, and the runs that have a name."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-__all__ = ["PRESETS", "TrainConfig", "learning_rate"]
+from fmtutor.solvers import TABLEAUX
+
+__all__ = [
+    "PRESETS",
+    "EvaluationConfig",
+    "TrainConfig",
+    "UNetConfig",
+    "learning_rate",
+    "steps_for",
+]
 
 POSITIVE = """
     size patch width blocks heads steps batch_size accumulate lr log_every sample_every save_every
 """
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """What describes a `UNet` in full.
+
+    Attributes:
+        size: Height and width of a picture.
+        channels: Channels of a picture, 1 for grey ones, 3 for colours.
+        classes: Number of labels, without the null label; 0 for a network that takes none.
+        patch: Side of a patch, in pixels: its values are channels to the network, whose first
+            resolution is `size / patch`. That is halved `len(mults) - 1` times.
+        width: Channels at the first resolution.
+        mults: Channels at each resolution, as a multiple of `width`.
+        blocks: Residual blocks at each resolution, on the way down and again on the way up.
+        attention: The resolutions (heights) at which each block is followed by attention.
+        heads: Heads of an attention.
+        dropout: Probability with which a block drops a channel's value in training.
+
+    Raises:
+        ValueError: If a number is out of its range, or the size cannot be halved that often.
+
+    Chapter: images
+    """
+
+    size: int = 28
+    channels: int = 1
+    classes: int = 0
+    patch: int = 1
+    width: int = 32
+    mults: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 1
+    attention: tuple[int, ...] = (7,)
+    heads: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = (self.size, self.channels, self.patch, self.width, self.blocks, self.heads)
+        if min(*sizes, *self.mults, len(self.mults)) < 1 or self.classes < 0:
+            raise ValueError(f"sizes must be at least 1 and classes at least 0, but {self} came")
+        if self.size % (self.patch * 2 ** (len(self.mults) - 1)):
+            raise ValueError(
+                f"a size of {self.size} cannot be divided by patch {self.patch} and halved "
+                f"{len(self.mults) - 1} times, as the resolutions of mults {self.mults} ask for"
+            )
+        heights = [self.size // self.patch // 2**k for k in range(len(self.mults))]
+        if not {*self.attention} <= {*heights}:
+            known = ", ".join(map(str, heights))
+            raise ValueError(f"attention at {self.attention}, but the resolutions are {known}")
+        if self.attention and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), but {self.dropout} came")
 
 
 @dataclass(frozen=True)
@@ -109,6 +171,53 @@ class TrainConfig:
             )
 
 
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured, on how many pictures.
+
+    A budget counts evaluations of the field (NFE); a guided one takes two passes of the network.
+
+    Attributes:
+        samples: Pictures behind the main numbers.
+        method: Their solver.
+        nfe: Their budget.
+        guidance: Their guidance scale, 1 for none.
+        curve_samples: Pictures behind each number of the curves.
+        curve_methods: Solvers of the curve of quality against budget.
+        curve_nfe: Budgets of the curve; each solver gets those that its stages divide.
+        curve_guidance: Guidance scales of the other curve, with the main solver and budget.
+        likelihood_images: Test pictures whose likelihood is computed; 0 leaves it out.
+        likelihood_steps: Steps of Heun's method for it.
+        neighbours: The k of precision and recall.
+        seed: Seed of the noise, and of the choice of test pictures.
+        batch_size: Pictures that travel together.
+
+    Chapter: images
+    """
+
+    samples: int = 2000
+    method: str = "heun"
+    nfe: int = 100
+    guidance: float = 1.0
+    curve_samples: int = 1000
+    curve_methods: tuple[str, ...] = ("euler", "midpoint", "heun", "rk4")
+    curve_nfe: tuple[int, ...] = (4, 8, 16, 32)
+    curve_guidance: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    likelihood_images: int = 100
+    likelihood_steps: int = 25
+    neighbours: int = 3
+    seed: int = 0
+    batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        steps_for(self.method, self.nfe)
+        if min(self.samples, self.curve_samples) <= self.neighbours:
+            raise ValueError(
+                f"samples and curve_samples must be above neighbours = {self.neighbours}, "
+                f"but {self.samples} and {self.curve_samples} came"
+            )
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the learning rate of a step: up linearly, level, and down linearly at the end.
 
@@ -119,6 +228,24 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * min(1.0, rise, fall)
 
 
+def steps_for(method: str, nfe: int) -> int:
+    """Return the number of steps of a solver that take exactly `nfe` evaluations.
+
+    Raises:
+        ValueError: If the method has no fixed number of stages, or they do not divide `nfe`.
+
+    Chapter: images
+    """
+    if method not in TABLEAUX:
+        raise ValueError(f"method must be one of {', '.join(TABLEAUX)}, but {method!r} came")
+    stages = len(TABLEAUX[method].b)
+    if nfe < 1 or nfe % stages:
+        raise ValueError(
+            f"{method} takes {stages} evaluations a step: nfe must be a multiple, but {nfe} came"
+        )
+    return nfe // stages
+
+
 PRESETS = {
     "digits-cpu": TrainConfig(),
     "fashion-cpu": TrainConfig(
@@ -126,7 +253,7 @@ PRESETS = {
         patch=2,
         width=48,
         attention=(7,),
-        steps=4200,
+        steps=7000,
         batch_size=64,
         lr=1.5e-3,
         warmup=200,
@@ -151,7 +278,7 @@ PRESETS = {
     ),
     "cifar10-gpu": TrainConfig(
         data="cifar10",
-        width=128,
+        width=144,
         mults=(1, 2, 2, 2),
         blocks=2,
         attention=(16,),

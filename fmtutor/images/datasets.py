@@ -5,29 +5,23 @@ They are small enough to lie in memory whole, and to be sent to a GPU once.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import io
 import math
 import struct
 import tarfile
-import urllib.error
-import urllib.request
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fmtutor.images.download import RemoteFile, find_file, read_checked, read_gzip
+
 __all__ = [
     "CIFAR10",
     "FASHION_MNIST",
     "ImageData",
-    "RemoteFile",
-    "download",
     "load_images",
     "read_idx",
     "to_float",
@@ -60,62 +54,37 @@ class ImageData:
     flip: bool
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A published file.
-
-    Attributes:
-        name: Its name.
-        sha256: The hash of the file as it is published.
-        content: The hash of what is in it, where it is compressed alone and others compress it
-            otherwise; None for a file that is taken as published only.
-        mirrors: The directories in which it is published, to be tried in turn.
-
-    Chapter: images
-    """
-
-    name: str
-    sha256: str
-    content: str | None
-    mirrors: tuple[str, ...]
-
-
-_ZALANDO = (
+FASHION_MIRRORS = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 )
-FASHION_MNIST = (
+FASHION_MNIST = {
     RemoteFile(
         "train-images-idx3-ubyte.gz",
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        _ZALANDO,
-    ),
+        FASHION_MIRRORS,
+    ): "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     RemoteFile(
         "train-labels-idx1-ubyte.gz",
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        _ZALANDO,
-    ),
+        FASHION_MIRRORS,
+    ): "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     RemoteFile(
         "t10k-images-idx3-ubyte.gz",
         "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        _ZALANDO,
-    ),
+        FASHION_MIRRORS,
+    ): "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     RemoteFile(
         "t10k-labels-idx1-ubyte.gz",
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        _ZALANDO,
-    ),
-)
-"""The IDX files of Fashion-MNIST. A package of a distribution may have compressed them anew."""
+        FASHION_MIRRORS,
+    ): "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""The files of Fashion-MNIST, in the order of `ImageData`, each with the hash of its content."""
 
 CIFAR10 = RemoteFile(
     "cifar-10-binary.tar.gz",
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    None,
     ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
 )
 """The binary version of CIFAR-10: a label and 3 · 32 · 32 pixels a record, no pickle."""
@@ -213,49 +182,6 @@ def read_idx(content: bytes, name: str) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * axes).view(shape)
 
 
-def download(url: str, target: str | Path, pooch: Any = None) -> None:
-    """Download a file, going on where an earlier try has stopped: a downloader for pooch.
-
-    What has come so far lies in the cache as `NAME.part`.
-
-    Args:
-        url: Its address.
-        target: Where to put it, once it is complete.
-        pooch: The Pooch that asks; its directory holds the part.
-
-    Raises:
-        OSError: If the server does not answer, or hangs up.
-
-    Chapter: images
-    """
-    folder = Path(target).parent if pooch is None else Path(pooch.abspath)
-    part = folder / f"{url.rsplit('/', 1)[-1]}.part"
-    start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            goes_on = answer.status == 206
-            length = answer.headers.get("Content-Length")
-            total = None if length is None else int(length) + (start if goes_on else 0)
-            with (
-                part.open("ab" if goes_on else "wb") as file,
-                tqdm(
-                    desc=part.stem, total=total, initial=start if goes_on else 0,
-                    unit="B", unit_scale=True, disable=None,
-                ) as bar,
-            ):  # fmt: skip
-                while block := answer.read(1 << 16):
-                    file.write(block)
-                    bar.update(len(block))
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # there is nothing beyond the part: it was complete
-            raise
-        total = start
-    if total is not None and part.stat().st_size < total:
-        raise OSError(f"{url} broke off after {part.stat().st_size} of {total} bytes")
-    part.replace(target)
-
-
 def _digits() -> ImageData:
     from sklearn.datasets import load_digits
 
@@ -274,7 +200,8 @@ def _fashion_mnist(folder: Path | None) -> ImageData:
     if folder is None and all((DEBIAN / file.name).is_file() for file in FASHION_MNIST):
         folder = DEBIAN
     train, train_labels, test, test_labels = (
-        read_idx(_unpacked(_find(file, folder), file), file.name) for file in FASHION_MNIST
+        read_idx(read_gzip(find_file(file, folder), content), file.name)
+        for file, content in FASHION_MNIST.items()
     )
     return ImageData(
         "fashion-mnist",
@@ -288,9 +215,7 @@ def _fashion_mnist(folder: Path | None) -> ImageData:
 
 
 def _cifar10(folder: Path | None) -> ImageData:
-    path = _find(CIFAR10, folder)
-    packed = path.read_bytes()
-    _refuse_other(path, packed, CIFAR10.sha256)
+    packed = read_checked(find_file(CIFAR10, folder), CIFAR10.sha256)
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
         names = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
         files = [archive.extractfile(f"cifar-10-batches-bin/{name}.bin") for name in names]
@@ -302,9 +227,9 @@ def _cifar10(folder: Path | None) -> ImageData:
     train = torch.cat(batches)
     return ImageData(
         "cifar10",
-        train[:, 1:].reshape(-1, 3, 32, 32),
+        train[:, 1:].reshape(-1, 3, 32, 32).contiguous(),
         train[:, 0].long(),
-        test[:, 1:].reshape(-1, 3, 32, 32),
+        test[:, 1:].reshape(-1, 3, 32, 32).contiguous(),
         test[:, 0].long(),
         CIFAR_CLASSES,
         flip=True,
@@ -347,58 +272,3 @@ def _picture(path: Path, size: int) -> Tensor:
         raise ValueError(f"{path} cannot be read as a picture: {error}") from error
     pixels = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
     return pixels.view(size, size, 3).permute(2, 0, 1).contiguous()
-
-
-def _find(file: RemoteFile, folder: Path | None) -> Path:
-    """Return a file of a directory, or of the cache, to which it is downloaded if need be."""
-    if folder is None:
-        return _fetch(file)
-    names = [file.name] if file.content is None else [file.name, file.name.removesuffix(".gz")]
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
-        raise FileNotFoundError(f"there is no {' or '.join(names)} in {folder}")
-    return found[0]
-
-
-def _fetch(file: RemoteFile) -> Path:
-    import pooch
-
-    failures = []
-    for mirror in file.mirrors:
-        try:
-            path = pooch.retrieve(
-                mirror + file.name,
-                known_hash=f"sha256:{file.sha256}",
-                fname=file.name,
-                path=pooch.os_cache("fmtutor"),
-                downloader=download,
-            )
-        except (OSError, ValueError) as error:
-            failures.append(f"{mirror + file.name}: {error}")
-        else:
-            return Path(path)
-    raise OSError(f"{file.name} could not be downloaded; {'; '.join(failures)}")
-
-
-def _unpacked(path: Path, file: RemoteFile) -> bytes:
-    """Return what is in a compressed file (or in an unpacked one), if its hash is right."""
-    content = path.read_bytes()
-    assert file.content is not None
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(
-                f"{path} is damaged, {error}; its content should have SHA-256 {file.content}"
-            ) from error
-    _refuse_other(path, content, file.content)
-    return content
-
-
-def _refuse_other(path: Path, content: bytes, sha256: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(
-            f"{path} is damaged or another file: its content has SHA-256 {found}, "
-            f"but {sha256} was expected"
-        )

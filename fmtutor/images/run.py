@@ -1,4 +1,4 @@
-"""What a run leaves on the disk: checkpoints that are whole, and a log.
+"""What a run leaves on the disk: checkpoints that are whole.
 
 A checkpoint is a directory that gets its name once all of its files are written. There is always
 one: the run begins with it, and an old one goes when the next is there. A run draws everything from
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -30,8 +29,6 @@ from fmtutor.images.unet import UNet, UNetConfig
 
 __all__ = [
     "Run",
-    "add_to_log",
-    "cut_log",
     "find_model",
     "new_run",
     "newest_checkpoint",
@@ -188,28 +185,6 @@ def restore_run(run: Run, out: Path) -> None:
     except (RuntimeError, EOFError, KeyError, OSError) as error:
         raise ValueError(f"{folder / 'optimizer.pt'} is damaged: {error}") from error
     run.step, run.seconds = state["step"], state["seconds"]
-
-
-def add_to_log(out: Path, record: dict[str, Any]) -> None:
-    """Append a record to the log, a line of JSON."""
-    with (out / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def cut_log(out: Path, step: int) -> None:
-    """Take out of the log what is said of later steps, which are about to be taken again.
-
-    A last line that is not whole, since the process was killed at it, goes too.
-    """
-    kept = []
-    for line in (out / "log.jsonl").read_text("utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record.get("step", 0) <= step:
-            kept.append(line + "\n")
-    write_atomically(out / "log.jsonl", "".join(kept).encode())
 
 
 def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,18 +21,10 @@ from fmtutor.couplings import minibatch_ot
 from fmtutor.guidance import drop_labels
 from fmtutor.images.config import TrainConfig, learning_rate
 from fmtutor.images.datasets import ImageData, to_float
-from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
-from fmtutor.images.processes import (
-    Ranks,
-    catch_signals,
-    join_processes,
-    largest,
-    mean_over_ranks,
-)
+from fmtutor.images.journal import Stretch, add_to_log, cut_log, describe_machine, draw_grid
+from fmtutor.images.processes import Ranks, catch_signals, join_processes, largest
 from fmtutor.images.run import (
     Run,
-    add_to_log,
-    cut_log,
     new_run,
     newest_checkpoint,
     restore_run,
@@ -126,7 +117,7 @@ def _train(
     bar: tqdm[NoReturn],
 ) -> None:
     gradient = _gradient(run, config, data, ranks)
-    since = _Since(torch.zeros((), device=ranks.device), run.step, run.seconds)
+    stretch = Stretch(run)
     while run.step < config.steps:
         started, stop = time.monotonic(), 0
         due = _due(config, run.step + 1)
@@ -137,20 +128,17 @@ def _train(
             _refuse_nan(norm, loss, config, run, out)
             stop = largest(signals[-1] if signals else 0, ranks)
         _step(run, config)
-        since.loss += loss
+        stretch.add(loss)
         run.seconds += time.monotonic() - started
         bar.update()
         if "log" in due:
-            record = _record(run, config, data, ranks, since, norm)
-            if ranks.rank == 0:
-                add_to_log(out, record)
+            record = stretch.record(run, config, len(data.train), ranks, norm)
+            stretch = Stretch(run)
             bar.set_postfix(loss=f"{record['loss']:.4f}")
-            since = _Since(torch.zeros_like(loss), run.step, run.seconds)
+            _tell(record, out, ranks)
         if "sample" in due and ranks.rank == 0:
-            add_to_log(
-                out, {"step": run.step, "test_loss": round(_test_loss(run, config, data), 5)}
-            )
-            _draw(run, out)
+            _tell({"step": run.step, "test_loss": _test_loss(run, config, data)}, out, ranks)
+            draw_grid(run, out / "samples" / f"step-{run.step:07d}.png")
         if ("save" in due or stop) and ranks.rank == 0:
             save_run(run, out)
         if stop:
@@ -231,15 +219,6 @@ def batch_loss(
     return cfm_loss(v, x1, labels=labels, coupling=coupling, generator=generator)
 
 
-@dataclass
-class _Since:
-    """What has gathered since the last line of the log: losses, and when that was."""
-
-    loss: Tensor
-    step: int
-    seconds: float
-
-
 def _check_fit(config: TrainConfig, data: ImageData, ranks: Ranks) -> None:
     if config.batch_size > len(data.train):
         raise ValueError(
@@ -270,23 +249,9 @@ def _begin(config: TrainConfig, data: ImageData, out: Path, ranks: Ranks, resume
     elif newest_checkpoint(out) is not None:
         raise FileExistsError(f"there is a run in {out}: resume it, or choose another directory")
     out.mkdir(parents=True, exist_ok=True)
-    add_to_log(out, _machine(run, ranks))
+    _tell(describe_machine(run, ranks), out, ranks)
     save_run(run, out)
     return run
-
-
-def _machine(run: Run, ranks: Ranks) -> dict[str, Any]:
-    """Return the first record of a log, or of its part since it was resumed."""
-    gpu = ranks.device.type == "cuda"
-    return {
-        "config": run.metadata["train"],
-        "parameters": sum(p.numel() for p in run.model.parameters()),
-        "device": torch.cuda.get_device_name(ranks.device) if gpu else "cpu",
-        "processes": ranks.world,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "step": run.step,
-    }
 
 
 def _gradient(
@@ -360,22 +325,9 @@ def _refuse_nan(norm: Tensor, loss: Tensor, config: TrainConfig, run: Run, out: 
         )
 
 
-def _record(
-    run: Run, config: TrainConfig, data: ImageData, ranks: Ranks, since: _Since, norm: Tensor
-) -> dict[str, Any]:
-    """Return a record of the log: means since the one before, the rest as it is now."""
-    steps = run.step - since.step
-    rate = steps * config.batch_size / (run.seconds - since.seconds)
-    return {
-        "step": run.step,
-        "epoch": round(run.step * config.batch_size / len(data.train), 3),
-        "loss": round(mean_over_ranks(since.loss / steps, ranks), 5),
-        "lr": round(learning_rate(config, run.step - 1), 8),
-        "gradient_norm": round(norm.item(), 4),
-        "images_per_second": round(rate, 1),
-        "seconds": round(run.seconds, 1),
-        "memory_mb": _memory(ranks.device),
-    }
+def _tell(record: dict[str, Any], out: Path, ranks: Ranks) -> None:
+    if ranks.rank == 0:
+        add_to_log(out, record)
 
 
 @torch.no_grad()
@@ -389,16 +341,7 @@ def _test_loss(run: Run, config: TrainConfig, data: ImageData) -> float:
         loss = batch_loss(
             run.average, pixels, labels if config.conditional else None, given, generator=g
         )
-    return loss.item()
-
-
-def _draw(run: Run, out: Path) -> None:
-    """Write a grid of samples of the average, a class in each column, from the same noise."""
-    columns = run.model.classes or 10
-    labels = torch.arange(columns).repeat(8) if run.model.classes else None
-    pictures = draw_pictures(run.average, labels, count=8 * columns)
-    (out / "samples").mkdir(exist_ok=True)
-    save_png(out / "samples" / f"step-{run.step:07d}.png", picture_grid(pictures, columns), zoom=2)
+    return round(loss.item(), 5)
 
 
 @functools.lru_cache(maxsize=2)
@@ -420,15 +363,3 @@ def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and able)
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-
-
-def _memory(device: torch.device) -> int | None:
-    """Return the most memory in use so far, in MB: the GPU's, or else that of the process."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1e6)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)

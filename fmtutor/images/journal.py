@@ -1,0 +1,115 @@
+"""What a run tells while it goes on: a log in lines of JSON, a test loss, grids of samples."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fmtutor.images.checkpoint import write_atomically
+from fmtutor.images.config import TrainConfig, learning_rate
+from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
+from fmtutor.images.processes import Ranks, mean_over_ranks
+from fmtutor.images.run import Run
+
+__all__ = ["Stretch", "add_to_log", "cut_log", "describe_machine", "draw_grid"]
+
+
+class Stretch:
+    """The steps since the last line of the log: their losses and the time that they took.
+
+    Args:
+        run: The run, as it is when the stretch begins.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._step, self._seconds, self._loss = run.step, run.seconds, torch.zeros(())
+
+    def add(self, loss: Tensor) -> None:
+        """Add the loss of a step, 0-d; an accelerator is not waited for."""
+        self._loss = self._loss.to(loss.device) + loss
+
+    def record(
+        self, run: Run, config: TrainConfig, pictures: int, ranks: Ranks, norm: Tensor
+    ) -> dict[str, Any]:
+        """Return a line of the log: means over the stretch, the rest as it is at its end."""
+        steps = run.step - self._step
+        rate = steps * config.batch_size / (run.seconds - self._seconds)
+        return {
+            "step": run.step,
+            "epoch": round(run.step * config.batch_size / pictures, 3),
+            "loss": round(mean_over_ranks(self._loss / steps, ranks), 5),
+            "lr": round(learning_rate(config, run.step - 1), 8),
+            "gradient_norm": round(norm.item(), 4),
+            "images_per_second": round(rate, 1),
+            "seconds": round(run.seconds, 1),
+            "memory_mb": _memory(ranks.device),
+        }
+
+
+def describe_machine(run: Run, ranks: Ranks) -> dict[str, Any]:
+    """Return the first line of a log, and of its part after a resumption: settings and machine."""
+    gpu = ranks.device.type == "cuda"
+    return {
+        "config": run.metadata["train"],
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "device": torch.cuda.get_device_name(ranks.device) if gpu else "cpu",
+        "processes": ranks.world,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "step": run.step,
+    }
+
+
+def draw_grid(run: Run, path: Path) -> None:
+    """Write a grid of samples of the averaged network to a PNG file, from the same noise always.
+
+    Args:
+        run: The run; with classes each column is one, eight pictures of it.
+        path: The file.
+
+    Chapter: images
+    """
+    columns = run.model.classes or 10
+    labels = torch.arange(columns).repeat(8) if run.model.classes else None
+    pictures = draw_pictures(run.average, labels, count=8 * columns)
+    path.parent.mkdir(exist_ok=True)
+    save_png(path, picture_grid(pictures, columns), zoom=2)
+
+
+def add_to_log(out: Path, record: dict[str, Any]) -> None:
+    """Append a line to the log of a run."""
+    with (out / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def cut_log(out: Path, step: int) -> None:
+    """Take out of the log what it says of later steps, which are about to be taken again.
+
+    A last line that is not whole, since the process was killed at it, goes too.
+    """
+    kept = []
+    for line in (out / "log.jsonl").read_text("utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record.get("step", 0) <= step:
+            kept.append(line + "\n")
+    write_atomically(out / "log.jsonl", "".join(kept).encode())
+
+
+def _memory(device: torch.device) -> int | None:
+    """Return the most memory in use so far, in MB: the GPU's, or else that of the process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e6)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
