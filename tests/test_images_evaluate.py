@@ -1,25 +1,24 @@
 """The evaluation, on networks whose pictures are known: exact fields instead of trained ones."""
 
 import dataclasses
+import hashlib
 import json
 import math
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fmtutor import CondOT, EmpiricalField, GaussianMixture
-from fmtutor.images.classifier import Classifier, accuracy
+from fmtutor.images.checkpoint import save_model
+from fmtutor.images.classifier import Classifier, accuracy, load_classifier
+from fmtutor.images.cli import main
+from fmtutor.images.config import EvaluationConfig, TrainConfig, steps_for
 from fmtutor.images.datasets import ImageData, to_float, to_uint8
-from fmtutor.images.evaluate import (
-    EvaluationConfig,
-    Judge,
-    balanced,
-    evaluate,
-    steps_for,
-)
+from fmtutor.images.evaluate import Judge, balanced, beside_neighbours, choose_features, evaluate
 from fmtutor.images.measures import nearest_neighbours, precision_recall
-from fmtutor.images.unet import UNetConfig
+from fmtutor.images.unet import UNet, UNetConfig
 from fmtutor.metrics import frechet_distance
 
 SHAPE, STD = (1, 4, 4), 0.25
@@ -357,3 +356,158 @@ def test_the_likelihood_can_be_left_out():
         Network(normal_field(0.0)), data_set(classes=1), pixels, None, MAIN_ONLY, progress=False
     )
     assert result["bits_per_dimension"] is None
+
+
+# Neighbours to look at.
+
+
+def test_pictures_stand_before_their_neighbours():
+    data = data_set(train=100)
+    images = data.train[[7, 30]].clone()
+    images[:, 0, 0, 0] += 1  # nearly a copy
+    rows = beside_neighbours(images, data, k=2)
+    assert rows.shape == (2, 3, *SHAPE)
+    assert torch.equal(rows[:, 0], images)
+    assert torch.equal(rows[:, 1], data.train[[7, 30]])
+    second = nearest_neighbours(to_float(images), to_float(data.train), k=2)[1][:, 1]
+    assert torch.equal(rows[:, 2], data.train[second])
+
+
+def test_mirrored_neighbours_are_shown_where_training_mirrors():
+    data = dataclasses.replace(data_set(train=100), flip=True)
+    images = data.train[[7]].flip(-1)
+    assert torch.equal(beside_neighbours(images, data, k=1)[:, 1], images)
+
+
+# The choice of features.
+
+
+def fashion_like(name):
+    images = torch.randint(0, 256, (6, 1, 28, 28), generator=generator(), dtype=torch.uint8)
+    labels = torch.arange(6)
+    return ImageData(name, images, labels, images, labels, tuple("0123456789"), False)
+
+
+def test_the_classifier_is_for_its_data_set():
+    data, (classifier, about) = fashion_like("fashion-mnist"), load_classifier()
+    for kind in ("auto", "classifier"):
+        features = choose_features(data, kind)
+        expected = classifier.features(to_float(data.train))
+        assert torch.equal(features.embedding(data.train), expected)
+        assert features.about == {"kind": "classifier", **about}
+        assert features.classifier is not None
+    with pytest.raises(ValueError, match="knows fashion-mnist, but digits came"):
+        choose_features(fashion_like("digits"), "classifier")
+
+
+def test_pixels_are_for_any_data_set():
+    data = fashion_like("digits")
+    for kind in ("auto", "pixels"):
+        features = choose_features(data, kind)
+        assert torch.equal(features.embedding(data.train), pixels(data.train))
+        assert features.about == {"kind": "pixels"}
+        assert features.classifier is None
+    assert choose_features(fashion_like("fashion-mnist"), "pixels").classifier is not None
+
+
+def test_inception_comes_with_its_weights(monkeypatch):
+    asked = []
+
+    def stand_in(*, weights, device):
+        asked.append((weights, device))
+        return pixels
+
+    monkeypatch.setattr("fmtutor.images.evaluate.inception", stand_in)
+    features = choose_features(fashion_like("digits"), "inception", weights="w.pth")
+    assert asked == [("w.pth", "cpu")]
+    assert features.embedding is pixels
+    assert features.about == {"kind": "inception"}
+
+
+def test_features_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="pixels, but 'vgg' came"):
+        choose_features(fashion_like("digits"), "vgg")
+
+
+# The command.
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A network that has learned nothing, of the digits."""
+    path = tmp_path_factory.mktemp("run") / "model.safetensors"
+    network = UNetConfig(size=8, classes=10, width=8, mults=(1,), attention=())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        about = {"data": "digits", "classes": list("0123456789")}
+        about |= {"train": dataclasses.asdict(TrainConfig())}
+        save_model(path, UNet(network), metadata=about)
+    return path
+
+
+FEW = [
+    "--samples",
+    "20",
+    "--method",
+    "euler",
+    "--nfe",
+    "2",
+    "--curve-samples",
+    "10",
+    "--curve-methods",
+    "euler",
+    "rk4",
+    "--curve-nfe",
+    "1",
+    "4",
+    "--curve-guidance",
+    "2.5",
+    "--likelihood-images",
+    "3",
+    "--likelihood-steps",
+    "2",
+    "--seed",
+    "5",
+]
+
+
+def test_the_command_writes_numbers_and_neighbours(checkpoint, tmp_path, capsys):
+    out, png = tmp_path / "e.json", tmp_path / "e.png"
+    arguments = ["evaluate", str(checkpoint), "--out", str(out), "--pictures", str(png), *FEW]
+    assert main(arguments) == 0
+    result = json.loads(out.read_text("utf-8"))
+    assert result["samples"].keys() >= {"frechet", "precision", "recall", "seconds"}
+    assert [(row["method"], row["nfe"]) for row in result["nfe"]] == [
+        ("euler", 1),
+        ("euler", 4),
+        ("rk4", 4),
+    ]
+    assert [row["guidance"] for row in result["guidance"]] == [2.5]
+    about = result["about"]
+    assert about["command"] == f"fmtutor {' '.join(arguments)}"
+    assert about["config"]["seed"] == 5
+    assert about["features"] == {"kind": "pixels"}
+    assert about["checkpoint"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert about["checkpoint"]["train"]["data"] == "digits"
+    with Image.open(png) as image:  # ten columns, a picture above its three neighbours, zoom 2
+        assert image.size == (2 * (10 * 8 + 9), 2 * (4 * 8 + 3))
+    printed = capsys.readouterr().out
+    assert f"frechet {result['samples']['frechet']:.4g}" in printed
+    assert "floor:" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--method", "rk4", "--nfe", "10"], 2, "rk4 takes 4 evaluations a step"),
+        (["--features", "classifier"], 1, "the classifier knows fashion-mnist, but digits came"),
+        (["--features", "inception", "--inception-weights", "no.pth"], 1, "could not be had"),
+    ],
+)
+def test_errors_of_the_command_are_one_line(checkpoint, arguments, status, message, capsys):
+    try:
+        ended = main(["evaluate", str(checkpoint), *arguments])
+    except SystemExit as end:
+        ended = end.code
+    assert ended == status
+    assert message in capsys.readouterr().err.splitlines()[-1]

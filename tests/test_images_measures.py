@@ -113,7 +113,7 @@ def test_inception_features_of_grey_pictures_and_of_colours(monkeypatch):
 
 def test_without_weights_the_error_is_one_line(monkeypatch):
     stand_in(monkeypatch, FrechetInceptionDistance=Metric)
-    with pytest.raises(RuntimeError, match=r"could not be had: no file missing\.pth$") as caught:
+    with pytest.raises(OSError, match=r"could not be had: no file missing\.pth$") as caught:
         inception(weights="missing.pth")
     assert "\n" not in str(caught.value)
 
@@ -122,7 +122,7 @@ def test_without_torchmetrics_the_error_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     monkeypatch.setitem(sys.modules, "torchmetrics.image", None)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
-    with pytest.raises(RuntimeError, match=r"torchmetrics\[image\] and its weights"):
+    with pytest.raises(OSError, match=r"torchmetrics\[image\] and its weights"):
         inception()
 
 
@@ -132,7 +132,7 @@ def test_packages_that_do_not_fit_each_other_are_named(monkeypatch):
             raise RuntimeError("operator torchvision::nms does not exist")
 
     stand_in(monkeypatch, FrechetInceptionDistance=Broken)
-    with pytest.raises(RuntimeError, match="had: operator torchvision::nms does not exist"):
+    with pytest.raises(OSError, match="had: operator torchvision::nms does not exist"):
         inception()
 
 

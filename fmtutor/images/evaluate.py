@@ -10,19 +10,22 @@ import dataclasses
 import platform
 import time
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from fmtutor.guidance import conditioned
-from fmtutor.images.classifier import Classifier, accuracy
+from fmtutor.images.classifier import Classifier, accuracy, load_classifier
+from fmtutor.images.config import EvaluationConfig, steps_for
 from fmtutor.images.datasets import ImageData, to_float
 from fmtutor.images.measures import (
     Embedding,
     bits_per_dimension,
     embed,
+    inception,
     nearest_neighbours,
     precision_recall,
 )
@@ -32,72 +35,14 @@ from fmtutor.metrics import frechet_distance
 from fmtutor.solvers import TABLEAUX
 from fmtutor.typing import as_generator
 
-__all__ = ["EvaluationConfig", "Judge", "balanced", "evaluate", "steps_for"]
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is measured, on how many pictures.
-
-    A budget counts evaluations of the field (NFE); a guided one takes two passes of the network.
-
-    Attributes:
-        samples: Pictures behind the main numbers.
-        method: Their solver.
-        nfe: Their budget.
-        guidance: Their guidance scale, 1 for none.
-        curve_samples: Pictures behind each number of the curves.
-        curve_methods: Solvers of the curve of quality against budget.
-        curve_nfe: Budgets of the curve; each solver gets those that its stages divide.
-        curve_guidance: Guidance scales of the other curve, with the main solver and budget.
-        likelihood_images: Test pictures whose likelihood is computed; 0 leaves it out.
-        likelihood_steps: Steps of Heun's method for it.
-        neighbours: The k of precision and recall.
-        seed: Seed of the noise, and of the choice of test pictures.
-        batch_size: Pictures that travel together.
-
-    Chapter: images
-    """
-
-    samples: int = 2000
-    method: str = "heun"
-    nfe: int = 100
-    guidance: float = 1.0
-    curve_samples: int = 1000
-    curve_methods: tuple[str, ...] = ("euler", "midpoint", "heun", "rk4")
-    curve_nfe: tuple[int, ...] = (4, 8, 16, 32)
-    curve_guidance: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
-    likelihood_images: int = 100
-    likelihood_steps: int = 25
-    neighbours: int = 3
-    seed: int = 0
-    batch_size: int = 250
-
-    def __post_init__(self) -> None:
-        steps_for(self.method, self.nfe)
-        if min(self.samples, self.curve_samples) <= self.neighbours:
-            raise ValueError(
-                f"samples and curve_samples must be above neighbours = {self.neighbours}, "
-                f"but {self.samples} and {self.curve_samples} came"
-            )
-
-
-def steps_for(method: str, nfe: int) -> int:
-    """Return the number of steps of a solver that take exactly `nfe` evaluations.
-
-    Raises:
-        ValueError: If the method has no fixed number of stages, or they do not divide `nfe`.
-
-    Chapter: images
-    """
-    if method not in TABLEAUX:
-        raise ValueError(f"method must be one of {', '.join(TABLEAUX)}, but {method!r} came")
-    stages = len(TABLEAUX[method].b)
-    if nfe < 1 or nfe % stages:
-        raise ValueError(
-            f"{method} takes {stages} evaluations a step: nfe must be a multiple, but {nfe} came"
-        )
-    return nfe // stages
+__all__ = [
+    "Features",
+    "Judge",
+    "balanced",
+    "beside_neighbours",
+    "choose_features",
+    "evaluate",
+]
 
 
 def balanced(labels: Tensor, count: int, *, seed: int = 0) -> Tensor:
@@ -125,6 +70,65 @@ def balanced(labels: Tensor, count: int, *, seed: int = 0) -> Tensor:
         own = (labels[order] == label).nonzero()[:, 0]
         rank[own] = torch.arange(len(own))
     return order[rank.argsort(stable=True)[:count]]
+
+
+class Features(NamedTuple):
+    """Where pictures are compared.
+
+    Attributes:
+        embedding: Gives the features.
+        classifier: Tells classes; None where there is none for the data set.
+        about: What they are, in types that JSON knows.
+
+    Chapter: images
+    """
+
+    embedding: Embedding
+    classifier: Classifier | None
+    about: dict[str, Any]
+
+
+def choose_features(
+    data: ImageData,
+    kind: str = "auto",
+    *,
+    weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+) -> Features:
+    """Return the features in which the pictures of a data set are compared.
+
+    Args:
+        data: The data set.
+        kind: "classifier", that of Fashion-MNIST; "inception"; "pixels"; or "auto", the classifier
+            for its data set and pixels for any other.
+        weights: A file with the weights of the Inception network, instead of a download.
+        device: Where networks shall live.
+
+    Returns:
+        The features. The classifier of Fashion-MNIST comes with all of them, for its data set.
+
+    Raises:
+        OSError: If the Inception network cannot be had.
+        ValueError: If the kind is unknown, or the classifier does not know the data set.
+
+    Chapter: images
+    """
+    classifier, trained = load_classifier(device=device)
+    known = data.name == trained["data"]
+    judge = classifier if known else None
+    if kind == "inception":
+        return Features(inception(weights=weights, device=device), judge, {"kind": kind})
+    if kind == "classifier" or (kind == "auto" and known):
+        if not known:
+            raise ValueError(f"the classifier knows {trained['data']}, but {data.name} came")
+
+        def embedding(images: Tensor) -> Tensor:
+            return classifier.features(to_float(images.to(device)))
+
+        return Features(embedding, classifier, {"kind": "classifier", **trained})
+    if kind in ("auto", "pixels"):
+        return Features(lambda images: to_float(images).flatten(1), judge, {"kind": "pixels"})
+    raise ValueError(f"kind must be auto, classifier, inception or pixels, but {kind!r} came")
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,24 @@ def evaluate(
     return result
 
 
+def beside_neighbours(images: Tensor, data: ImageData, *, k: int = 3) -> Tensor:
+    """Return pictures with the training pictures that are nearest to them, pixel by pixel.
+
+    Args:
+        images: Pictures `[n c h w]`, uint8.
+        data: The data set; where training mirrors pictures, mirrored ones are looked at, too.
+        k: Number of neighbours.
+
+    Returns:
+        Pictures, uint8 `[n 1 + k c h w]`: each one, then its neighbours, the nearest first.
+
+    Chapter: images
+    """
+    originals = _originals(data)
+    _, rows = nearest_neighbours(to_float(images), to_float(originals), k=k)
+    return torch.cat([images[:, None], originals[rows]], dim=1)
+
+
 def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[str, Any]]]:
     """Return the settings of everything that is generated, with the name of its part."""
     main = {
@@ -265,17 +287,12 @@ def _pictures(
 
 def _closeness(images: Tensor, data: ImageData, config: EvaluationConfig) -> dict[str, Any]:
     """Compare how near generated pictures and test pictures come to the training pictures."""
-    train = to_float(data.train)
-
-    def nearest(pictures: Tensor) -> Tensor:
-        x = to_float(pictures)
-        distance = nearest_neighbours(x, train)[0]
-        if data.flip:  # a copy may be a mirrored one
-            distance = distance.minimum(nearest_neighbours(x.flip(-1), train)[0])
-        return distance[:, 0]
-
-    rows = _test_rows(data, len(images), config.seed)
-    generated, test = nearest(images), nearest(data.test[rows])
+    train = to_float(_originals(data))
+    test_pictures = data.test[_test_rows(data, len(images), config.seed)]
+    generated, test = (
+        nearest_neighbours(to_float(pictures), train)[0][:, 0]
+        for pictures in (images, test_pictures)
+    )
     levels = torch.tensor([0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
     return {
         "distance": "root mean square of the pixels' differences, pixels in [-1, 1]",
@@ -284,6 +301,11 @@ def _closeness(images: Tensor, data: ImageData, config: EvaluationConfig) -> dic
         "test": test.quantile(levels).tolist(),
         "closer_than_1_percent_of_test": (generated < test.quantile(0.01)).double().mean().item(),
     }
+
+
+def _originals(data: ImageData) -> Tensor:
+    """Return what a network may have copied: what it was shown, mirrored pictures included."""
+    return torch.cat([data.train, data.train.flip(-1)]) if data.flip else data.train
 
 
 def _likelihood(model: UNet, data: ImageData, config: EvaluationConfig) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ def inception(
         The embedding.
 
     Raises:
-        RuntimeError: If torchmetrics, one of the packages that it needs, or the weights cannot be
+        OSError: If torchmetrics, one of the packages that it needs, or the weights cannot be
             had; the message is one line and names the cause.
 
     Reference: heusel2017
@@ -74,7 +74,7 @@ def inception(
     # Whatever it is: packages that do not fit each other raise errors of many kinds.
     except Exception as error:
         cause = " ".join(str(error).split()) or type(error).__name__
-        raise RuntimeError(
+        raise OSError(
             "the Inception features need torchmetrics[image] and its weights, "
             f"which could not be had: {cause}"
         ) from error
