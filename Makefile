@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test notebooks lint mutants bench serve clean
+.PHONY: help setup book test notebooks lint mutants bench gpu serve clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ mutants: $(READY) ## put faults into the package, count those its tests miss (MO
 $(PEERS)/.ready: benchmarks/requirements.txt pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt \
-		--requirement benchmarks/requirements.txt --editable .
+		--requirement benchmarks/requirements.txt --editable '.[images]'
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
 
@@ -53,6 +53,32 @@ bench: $(PEERS)/.ready book ## measure against the peers, and the live figures (
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/peers.py
 	$(PEERS)/bin/python benchmarks/empirical_field.py
 	$(BIN)/python benchmarks/figures.py
+
+# Trainings on a GPU: with classes, and without them (plain) beside minibatch OT; two seeds each.
+GPU_RUNS := fashion-0 fashion-1 plain-0 plain-1 ot-0 ot-1
+GPU_TRAIN ?= --preset fashion-gpu --steps 20000
+GPU_EVALUATE ?= --samples 10000 --curve-samples 5000 --batch-size 1000 --curve-nfe 4 6 10 20 50 100 \
+	--curve-methods euler midpoint heun --curve-guidance 1.5 2
+DEVICE ?= cuda
+LIMIT ?= 0
+plain := --no-conditional
+ot := --no-conditional --coupling ot
+
+gpu: gpu-speed $(GPU_RUNS:%=gpu-train-%) $(GPU_RUNS:%=gpu-evaluate-%) ## measure and train on a GPU (some 90 min; its steps are in CONTRIBUTING.md)
+
+.PHONY: gpu-speed
+gpu-speed: $(PEERS)/.ready
+	$(PEERS)/bin/python benchmarks/gpu.py
+
+# Goes on with what there is of the run. After LIMIT seconds it saves and fails: call it again.
+gpu-train-%: $(READY)
+	timeout --signal=TERM $(LIMIT) $(BIN)/python -m fmtutor.images train $(GPU_TRAIN) \
+		$($(firstword $(subst -, ,$*))) --seed $(lastword $(subst -, ,$*)) --device $(DEVICE) \
+		--out runs/gpu-$* $(if $(wildcard runs/gpu-$*/checkpoints),--resume)
+
+gpu-evaluate-%: $(READY)
+	$(BIN)/python -m fmtutor.images evaluate runs/gpu-$* --device $(DEVICE) $(GPU_EVALUATE) \
+		--out benchmarks/results/gpu_$*.json --pictures benchmarks/results/gpu_$*.png
 
 serve: book ## build the site and serve it on http://localhost:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

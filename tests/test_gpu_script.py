@@ -3,12 +3,17 @@
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+
+from fmtutor.images import cli
+from fmtutor.images.config import EvaluationConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -130,3 +135,28 @@ def test_four_digits_are_kept():
         "b": {"c": 0.0001235, "d": 12345678},
         "e": "x",
     }
+
+
+def test_what_make_gpu_runs_is_understood():
+    """Every command of the target, printed and not run, has options that exist."""
+    run = subprocess.run(
+        ["make", "-n", "gpu"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = run.stdout.replace("\\\n", " ").splitlines()
+    assert sum("benchmarks/gpu.py" in line for line in lines) == 1
+    commands = [line.split(" -m fmtutor.images ")[1] for line in lines if "fmtutor.images" in line]
+    parsed = [cli._parser().parse_args(shlex.split(command)) for command in commands]
+    trained = [args for args in parsed if hasattr(args, "preset")]
+    evaluated = [args for args in parsed if not hasattr(args, "preset")]
+    assert len(trained) == len(evaluated) == 6
+    assert {args.out for args in trained} == {args.checkpoint for args in evaluated}
+    for args in trained:
+        config = cli._settings(args, args.preset)
+        kind, seed = args.out.name.split("-")[1:]
+        assert config.seed == int(seed)
+        assert config.conditional == (kind == "fashion")
+        assert config.coupling == ("ot" if kind == "ot" else "independent")
+    for args in evaluated:
+        names = [field.name for field in fields(EvaluationConfig)]
+        config = EvaluationConfig(**{name: getattr(args, name) for name in names})
+        assert {10, 100} <= set(config.curve_nfe)
