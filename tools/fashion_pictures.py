@@ -1,4 +1,4 @@
-"""Write the few pictures of Fashion-MNIST that the last chapter shows, so that it needs no download.
+"""Write the few pictures of Fashion-MNIST that the last chapter shows: it needs no download then.
 
 For one sample of each class the three nearest training pictures, with their distances; and two test
 pictures of each class. They go to benchmarks/results/fashion_pictures.safetensors.
@@ -7,7 +7,6 @@ pictures of each class. They go to benchmarks/results/fashion_pictures.safetenso
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from fmtutor.images.measures import nearest_neighbours
 from fmtutor.images.pictures import draw_pictures
 
 OUT = Path(__file__).parents[1] / "benchmarks" / "results" / "fashion_pictures.safetensors"
-DRAWN = {"seed": 3, "method": "midpoint", "steps": 25}
+SEED, STEPS = 3, 25
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR")
     data = load_images("fashion-mnist", data_dir=parser.parse_args().data_dir)
     model, about = load_model(shipped_checkpoint())
-    samples = draw_pictures(model, torch.arange(model.classes), **DRAWN)
+    samples = draw_pictures(model, torch.arange(model.classes), steps=STEPS, seed=SEED)
     distances, rows = nearest_neighbours(to_float(samples), to_float(data.train), k=3)
     chosen = balanced(data.test_labels, 2 * model.classes, seed=0)
     chosen = chosen[data.test_labels[chosen].argsort(stable=True)]
@@ -41,7 +40,7 @@ def main() -> None:
     }
     origin = {
         "command": "python tools/fashion_pictures.py",
-        "drawn": json.dumps(DRAWN),
+        "drawn": f"midpoint, {STEPS} steps, seed {SEED}",
         "network_steps": str(about["step"]),
         "licence": "Fashion-MNIST, Zalando SE, MIT",
     }

@@ -174,16 +174,20 @@ def grade_frechet(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) ->
 
     def reference(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
         cross = root(root(a) @ b @ root(a))
-        return (m_a - m_b).square().sum() + (a + b - 2 * cross).trace()
+        distance: Tensor = (m_a - m_b).square().sum() + (a + b - 2 * cross).trace()
+        return distance
 
     def commuting(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        return (m_a - m_b).square().sum() + (a + b - 2 * root(a) @ root(b)).trace()
+        distance: Tensor = (m_a - m_b).square().sum() + (a + b - 2 * root(a) @ root(b)).trace()
+        return distance
 
     def entrywise(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        return (m_a - m_b).square().sum() + (a + b - 2 * (a @ b).abs().sqrt()).trace()
+        distance: Tensor = (m_a - m_b).square().sum() + (a + b - 2 * (a @ b).abs().sqrt()).trace()
+        return distance
 
     def means_only(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        return (m_a - m_b).square().sum()
+        distance: Tensor = (m_a - m_b).square().sum()
+        return distance
 
     def no_means(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
         return reference(m_b, a, m_b, b)
