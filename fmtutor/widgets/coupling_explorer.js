@@ -158,6 +158,7 @@ function build(fig) {
   fig.onDraw(() => {
     const [view, time] = [fig.get("view"), fig.get("time")];
     need(view in views, `a view called ${view} is not known`);
+    need(time >= 0 && time <= 1, "the time lies outside of 0 and 1");
     for (const name of Object.keys(panels)) drawPanel(panels[name], name, { view, time });
     const { random, optimal } = pairings;
     const both = (of) => `${of(random)} random, ${of(optimal)} optimal`;

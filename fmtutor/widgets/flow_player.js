@@ -6,13 +6,15 @@ const DURATION = 4;
 const BUDGET = 8;
 /** Steps that are known ahead while it plays. */
 const AHEAD = 2;
+/** The most particles there can be. */
+const MOST = 2000;
 /** Numbers that take a step together: so many that the clock is not asked too often. */
 const GROUP = 2 * 256;
 
 /** The flow of all particles, computed a few particles at a time and kept step by step. */
 class Flow {
   constructor(mlp, particles, { steps, seed }) {
-    need(particles >= 1, "there are no particles");
+    need(particles >= 1 && particles <= MOST, "there are no particles, or too many");
     this.steps = steps;
     this.field = mlp.field();
     this.solver = new Solver("midpoint", 2 * particles);
@@ -101,6 +103,7 @@ function build(fig) {
 
   fig.onDraw(() => {
     const wanted = fig.get("time");
+    need(wanted >= 0 && wanted <= 1, "the time lies outside of 0 and 1");
     // What is not known yet is computed over a few frames; the particles show how far it is.
     if (!fig.playing) flow.advance(wanted, fig.calm ? Infinity : BUDGET);
     const time = Math.min(wanted, flow.known);
@@ -134,7 +137,7 @@ function build(fig) {
   fig.playButton(play);
   fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
   const menu = fig.menu({ label: "data", trait: "dataset", options: fig.get("datasets") });
-  const count = { min: 100, max: 2000, step: 100, format: (v) => String(v) };
+  const count = { min: 100, max: MOST, step: 100, format: (v) => String(v) };
   fig.slider({ label: "particles", trait: "particles", ...count });
   fig.toggle({ label: "trails", trait: "trails" });
   fig.toggle({ label: "arrows of the field", trait: "arrows" });

@@ -131,7 +131,7 @@ function build(fig) {
 
   function refresh() {
     const [n, t] = [fig.get("samples"), fig.get("time")];
-    need(n >= 1 && t >= 0 && t < 1, "there are no samples, or the time is out of range");
+    need(n >= 1 && n <= 512 && t >= 0 && t < 1, "samples or time are out of range");
     ({ fm, cfm } = losses.exact(t));
     points = new Float64Array(2 * n);
     const other = new Float64Array(2 * n);

@@ -65,7 +65,7 @@ function build(fig) {
   /** Follow the fields of a label at scale 1 and at the scale shown. */
   function restart() {
     const n = fig.get("particles");
-    need(n >= 1, "there are no particles");
+    need(n >= 1 && n <= 1000, "there are no particles, or too many");
     need(Number.isFinite(fig.get("scale")), "the scale is not finite");
     const noise = Float64Array.from(new Random(seed).normals(new Float32Array(2 * n)));
     const wanted = labels.flatMap((label, k) => (String(label) === fig.get("label") ? [k] : []));
@@ -124,6 +124,7 @@ function build(fig) {
 
   fig.onDraw(() => {
     const time = fig.get("time");
+    need(time >= 0 && time <= 1, "the time lies outside of 0 and 1");
     const scales = [1, fig.get("scale")];
     const words = crowds.map((crowd, i) => {
       const x = crowd.at(time);

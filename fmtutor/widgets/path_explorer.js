@@ -126,6 +126,7 @@ function build(fig) {
 
   fig.onDraw(() => {
     const t = fig.get("time");
+    need(t >= 0 && t <= 1, "the time lies outside of 0 and 1");
     const ends = ["x0", "x1"].map((name) => fig.get(name));
     for (const end of ends)
       need(end?.length === 2 && end.every(Number.isFinite), "an end is not a point");

@@ -239,6 +239,7 @@ function build(fig) {
   const settings = fig.get("_settings");
   const { limit, last, most } = settings;
   need(settings.samples > 0 && settings.batch > 0, "the settings are not what they should be");
+  need(fig.get("steps") >= 1 && fig.get("steps") <= 100, "the solver's steps are out of range");
   const square = { x: [-limit, limit], y: [-limit, limit], equal: true };
   const plane = fig.axes({ ...square, box: [0, 0, 0.6, 1], narrowBox: [0, 0, 1, 0.66] });
   const right = { box: [0.6, 0, 1, 0.6], narrowBox: [0, 0.66, 0.5, 1], margin: [6, 18, 6, 18] };

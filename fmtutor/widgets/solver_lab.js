@@ -70,7 +70,7 @@ class Bench {
 function build(fig) {
   const settings = fig.get("_settings");
   const { trails, limit, steps: stops, inks, names, points } = settings;
-  need(points > 0 && fig.get("steps") > 0, "there are no points or no steps");
+  need(points > 0, "there are no points");
   const side = [-limit, limit];
   const plane = fig.axes({
     ...{ x: side, y: side, equal: true, margin: [4, 4, 4, 4] },
@@ -94,6 +94,7 @@ function build(fig) {
 
   function solve() {
     const [method, steps] = [fig.get("method"), fig.get("steps")];
+    need(steps >= 1 && steps <= stops.at(-1), "there are no steps, or too many");
     kept.path = bench.follow(bench.x0, method, steps);
     probe();
     fig.describe(
