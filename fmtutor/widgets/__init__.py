@@ -5,6 +5,7 @@ One Python class and one file of JavaScript a figure; core.js holds what they sh
 
 from fmtutor.widgets.continuity_explorer import ContinuityExplorer
 from fmtutor.widgets.coupling_explorer import CouplingExplorer
+from fmtutor.widgets.digit_painter import DigitPainter
 from fmtutor.widgets.flow_player import FlowPlayer
 from fmtutor.widgets.gradient_explorer import GradientExplorer
 from fmtutor.widgets.guidance_explorer import GuidanceExplorer
@@ -16,6 +17,7 @@ from fmtutor.widgets.solver_lab import SolverLab
 __all__ = [
     "ContinuityExplorer",
     "CouplingExplorer",
+    "DigitPainter",
     "FlowPlayer",
     "GradientExplorer",
     "GuidanceExplorer",
