@@ -43,7 +43,7 @@ def judge(digits):
     """A classifier that was trained on real digits: the class of each picture."""
     pixels, labels = digits
     machine = SVC(C=10).fit(pixels[:-HELD_OUT], labels[:-HELD_OUT])
-    assert machine.score(pixels[-HELD_OUT:], labels[-HELD_OUT:]) > 0.95
+    assert machine.score(pixels[-HELD_OUT:], labels[-HELD_OUT:]) > 0.94
     return lambda x: torch.from_numpy(machine.predict(x.numpy()))
 
 
@@ -133,17 +133,27 @@ def test_it_draws_digits_and_copies_none(digits):
     assert nearest.min() > 0.5 * between.min(), "none is a copy"
 
 
-def test_guidance_takes_variety_and_one_step_gives_the_mean(digits):
+def test_too_much_guidance_overdraws(digits):
+    pixels, _ = digits
+    known = pixels[:-HELD_OUT]
+    beyond, distance = [], []
+    for scale in (1.0, 3.0, 5.0):
+        x, _ = drawn(scale)
+        beyond.append((x.abs() > 1.2).float().mean().item())
+        distance.append(torch.cdist(x, known).min(1).values.median().item())
+    assert beyond == sorted(beyond)
+    assert beyond[2] > 3 * beyond[0], "pixels darker than ink, lighter than paper"
+    assert distance == sorted(distance), "and less and less like a digit"
+
+
+@pytest.mark.parametrize("digit", [3, 8, None])
+def test_one_step_gives_the_mean(digit, digits):
     pixels, labels = digits
-    for digit in (3, 8):
-        spread = [DigitPainter(digit, scale=scale).spread() for scale in (1.0, 2.0, 4.0)]
-        assert spread == sorted(spread, reverse=True)
-        one = DigitPainter(digit, scale=1.0, steps=1)
-        assert one.spread() < 0.35 * spread[0]
-        mean = pixels[labels == digit].mean(0)
-        assert (one.positions().mean(0) - mean).square().mean().sqrt() < 0.15
-    nothing = DigitPainter(None, steps=1)
-    assert (nothing.positions().mean(0) - pixels.mean(0)).square().mean().sqrt() < 0.15
+    mean = (pixels if digit is None else pixels[labels == digit]).mean(0)
+    one, many = (DigitPainter(digit, scale=1.0, steps=n) for n in (1, 50))
+    error = (one.positions().mean(0) - mean).square().mean().sqrt()
+    assert error < 0.12
+    assert one.spread() < 0.75 * many.spread()
 
 
 def test_the_field_is_that_of_the_package():
