@@ -298,7 +298,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.pictures is not None:
         _save_neighbours(args.pictures, model, data, config)
     for name in ("samples", "floor"):
-        numbers = (f"{k} {v:.4g}" for k, v in result[name].items() if isinstance(v, float))
+        numbers = (f"{k} {v:.4g}" for k, v in result[name].items() if k in result["floor"])
         print(f"{name}: {', '.join(numbers)}")
     return 0
 

@@ -215,17 +215,19 @@ def evaluate(
         "floor": judge.floor(config.samples),
         "curve_floor": judge.floor(config.curve_samples),
     }
-    result |= {"nfe": [], "guidance": []}
-    runs = _runs(config, model.classes > 0)
-    for name, run in tqdm(runs, desc="evaluate", disable=not progress):
-        start = time.perf_counter()
-        images, labels = _pictures(model, run, config)
-        row = run | {"seconds": round(time.perf_counter() - start, 2)}
-        row |= judge.score(images, labels)
+    result |= {"samples": [], "nfe": [], "guidance": []}
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for name, run in tqdm(_runs(config, model.classes > 0), "evaluate", disable=not progress):
+        key = tuple(run.values())
+        if key not in rows:  # one setting may be on both curves
+            start = time.perf_counter()
+            images, labels = _pictures(model, run, config)
+            seconds = round(time.perf_counter() - start, 2)
+            rows[key] = run | {"seconds": seconds} | judge.score(images, labels)
         if name == "samples":
-            result |= {"samples": row, "neighbours": _closeness(images, data, config)}
-        else:
-            result[name].append(row)
+            result["neighbours"] = _closeness(images, data, config)
+        result[name].append(rows[key])
+    result["samples"] = result["samples"][0]
     result["bits_per_dimension"] = _likelihood(model, data, config)
     return result
 
