@@ -86,7 +86,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UN
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of fmtutor.images (expected {FORMAT!r})")
-    model = UNet(network_from_json(header["network"])).to(device)
+    with torch.random.fork_rng(devices=[]):  # the weights are drawn, and then replaced
+        model = UNet(network_from_json(header["network"])).to(device)
     try:
         model.load_state_dict({key: w.float() for key, w in weights.items()})
     except RuntimeError as error:
@@ -120,7 +121,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         OSError: If it cannot be written, as on a full disk.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("wb") as file:
             file.write(content)

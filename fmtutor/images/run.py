@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import pickle
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -182,7 +183,7 @@ def restore_run(run: Run, out: Path) -> None:
     try:
         state = torch.load(folder / "optimizer.pt", weights_only=True)
         run.optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, EOFError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(f"{folder / 'optimizer.pt'} is damaged: {error}") from error
     run.step, run.seconds = state["step"], state["seconds"]
 

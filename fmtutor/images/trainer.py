@@ -248,6 +248,8 @@ def _begin(config: TrainConfig, data: ImageData, out: Path, ranks: Ranks, resume
         cut_log(out, run.step)
     elif newest_checkpoint(out) is not None:
         raise FileExistsError(f"there is a run in {out}: resume it, or choose another directory")
+    else:  # killed before its first checkpoint, a run has left no more than this
+        (out / "log.jsonl").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     _tell(describe_machine(run, ranks), out, ranks)
     save_run(run, out)

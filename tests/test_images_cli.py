@@ -1,0 +1,171 @@
+"""The command line: what it writes, what it says, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from PIL import Image
+
+from fmtutor.images import trainer
+from fmtutor.images.checkpoint import load_model
+from fmtutor.images.cli import attribute_help, main
+from fmtutor.images.config import PRESETS, TrainConfig
+
+QUICK = """
+    train --patch 4 --width 4 --mults 1 --attention , --heads 1 --steps 4 --warmup 1
+    --batch-size 8 --log-every 2 --sample-every 4 --save-every 2 --out
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The directory of a run that is over."""
+    monkeypatch.chdir(tmp_path)
+    assert main([*QUICK.split(), "run"]) == 0
+    return tmp_path / "run"
+
+
+def test_a_preset_is_changed_by_what_is_said(run):
+    _, about = load_model(run / "model.safetensors")
+    said = {"patch": 4, "mults": [1], "attention": [], "steps": 4, "batch_size": 8}
+    assert said.items() <= about["train"].items()
+    assert about["train"]["lr"] == PRESETS["digits-cpu"].lr
+    assert about["classes"] == [*"0123456789"]
+
+
+def test_the_run_goes_where_its_preset_says(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer, "train", lambda *args, **options: seen.append((args, options)))
+    monkeypatch.setattr("fmtutor.images.datasets.load_images", lambda name, **given: (name, given))
+    command = "train --preset cifar10-gpu --data folder --data-dir d --size 64 --flip --device cpu"
+    assert main([*command.split(), "--no-compile", "--seed", "3"]) == 0
+    ((config, data, out), options) = seen[0]
+    assert str(out) == "runs/cifar10-gpu"
+    assert (config.width, config.seed, config.compile) == (144, 3, False)
+    name, given = data
+    assert (name, str(given["data_dir"]), given["size"], given["flip"]) == ("folder", "d", 64, True)
+    assert (options["device"], options["resume"]) == ("cpu", False)
+
+
+def test_a_run_is_resumed_with_its_own_settings(tmp_path, monkeypatch, capsys):
+    usual = trainer._step
+
+    def interrupted(run, config):
+        usual(run, config)
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_step", interrupted)
+        status = main([*QUICK.split(), str(tmp_path), "--steps", "6"])
+    assert status == 128 + signal.SIGTERM
+    assert f"are saved: go on with --resume --out {tmp_path}" in capsys.readouterr().err
+    assert main(["train", "--resume", "--out", str(tmp_path)]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 6
+    assert main(["train", "--resume", "--out", str(tmp_path), "--width", "8"]) == 1
+    assert "has width = 4, but 8 came" in capsys.readouterr().err
+
+
+def test_pictures_are_drawn(run, capsys):
+    command = ["sample", "run", "--classes", "3", "7", "--rows", "2", "--steps", "1"]
+    assert main([*command, "--out", "a.png"]) == 0
+    assert capsys.readouterr().out == "a.png\n"
+    with Image.open("a.png") as image:
+        assert image.size == (2 * 17, 2 * 17)
+    assert main(["sample", "run/model.safetensors", "--rows", "1", "--steps", "1"]) == 0
+    with Image.open("samples.png") as image:
+        assert image.size == (2 * 89, 2 * 8)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("sample nowhere", "there is no checkpoint nowhere"),
+        ("sample .", "there is no checkpoint in ."),
+        ("sample run --classes shoe", "there is no class 'shoe', but 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ("sample run --rows 0", "there must be at least 1 picture to draw, but 0 came"),
+        ("sample run --steps 1 --out no/where.png", "No such file or directory: no/"),
+        ("train --out run", "there is a run in run: resume it, or choose another directory"),
+        ("train --out other --resume", "there is no checkpoint other"),
+        ("train --data-dir nowhere", "there is no directory nowhere"),
+        ("train --data folder", "pictures of a folder: give its data_dir"),
+        ("train --data mnist", "'mnist' is none of the data sets"),
+        ("train --batch-size 5000", "batch_size is 5000, but there are 1497 pictures"),
+    ],
+)
+def test_an_error_is_one_line(run, capsys, command, message):
+    assert main(command.split()) == 1
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert output.startswith("fmtutor: ")
+    assert message in output
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "paint", "train --preset mnist", "train --lr fast", "train --lr -1", "train --mults 1,x",
+     "train --steps 1000 --warmup 1000", "train --preset digits-cpu --coupling ot"],
+)  # fmt: skip
+def test_wrong_usage_ends_with_2(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    assert ended.value.code == 2
+    assert "usage: fmtutor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "train", "sample"])
+def test_help_says_everything(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    if command == "train":
+        for name, said in attribute_help(TrainConfig).items():
+            assert f"--{name.replace('_', '-')}" in text
+            assert said in text.replace("- ", "-") or said in text
+        for name in PRESETS:
+            assert name in text
+
+
+def test_each_setting_has_its_help():
+    texts = attribute_help(TrainConfig)
+    assert list(texts) == [field.name for field in fields(TrainConfig)]
+    assert texts["ema"] == (
+        "Decay of the running average of the weights; it starts lower, (1 + k)/(10 + k)."
+    )
+
+
+def test_interrupted_before_the_run_has_begun(monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fmtutor.images.datasets.load_images", interrupted)
+    assert main(["train"]) == 128 + signal.SIGINT
+
+
+def test_a_missing_extra_says_how_to_get_it(tmp_path):
+    code = """
+import sys
+for name in ("PIL", "pooch", "safetensors", "sklearn"):
+    sys.modules[name] = None
+import fmtutor.images.cli as cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", code, "train", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("is missing: pip install 'fmtutor[images]'\n")
+
+
+def test_the_module_is_the_command(tmp_path):
+    command = [sys.executable, "-m", "fmtutor.images", "sample", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"fmtutor: there is no checkpoint {tmp_path / 'none'}\n"

@@ -1,0 +1,163 @@
+"""Two processes under torchrun, on a CPU, are one run."""
+
+import os
+import subprocess
+import sys
+
+SCRIPT = '''
+import copy, os, sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+sys.path.insert(0, sys.argv[2])
+from test_images_trainer import CONFIG, DATA, quick, state_of
+
+from fmtutor.images import trainer
+from fmtutor.images.processes import join_processes, largest, mean_over_ranks
+from fmtutor.images.run import new_run
+
+torch.set_num_threads(1)
+out = Path(sys.argv[1])
+
+
+def gather(value):
+    both = [torch.empty_like(value) for _ in range(2)]
+    dist.all_gather(both, value.contiguous())
+    return both
+
+
+def check_gradient(ranks, accumulate):
+    """The averaged gradient is that of one process on the joined batch."""
+    config = replace(CONFIG, accumulate=accumulate)
+    network = trainer.network_config(config, DATA)
+    run = new_run(config, network, seed=0, device=ranks.device, metadata={})
+    torch.nn.init.normal_(run.model.last[2].weight, generator=torch.Generator().manual_seed(0))
+    alone = copy.deepcopy(run.model)
+    alone.zero_grad()
+    draws, usual = [], trainer.cfm_loss
+
+    def recorded(v, x1, *, labels, coupling, generator):
+        x0 = torch.randn(x1.shape, generator=generator)
+        t = torch.rand(len(x1), generator=generator)
+        draws.append((x1, x0, t, labels))
+        return usual(v, x1, x0=x0, t=t, labels=labels)
+
+    trainer.cfm_loss = recorded
+    loss = trainer._gradient(run, config, DATA, ranks)(0)
+    trainer.cfm_loss = usual
+    assert len(draws) == accumulate
+    joined = [torch.cat(gather(torch.cat(parts))) for parts in zip(*draws)]
+    x1, x0, t, labels = joined
+    assert len(x1) == config.batch_size
+    rows = trainer.step_rows(config, len(DATA.train), 0)
+    expected = trainer.to_float(DATA.train[rows])
+    assert torch.equal(x1.flatten(1).sort(0).values, expected.flatten(1).sort(0).values)
+    assert len(t.unique()) == len(t), "the ranks draw the same times"
+    assert len(x0.flatten(1).unique(dim=0)) == len(x0), "the ranks draw the same noise"
+    total = usual(alone, x1, x0=x0, t=t, labels=labels)
+    total.backward()
+    torch.testing.assert_close(torch.tensor(mean_over_ranks(loss, ranks)), total.detach())
+    for weight, reference in zip(run.model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, reference.grad, atol=1e-6, rtol=1e-4)
+
+
+with join_processes("cpu") as ranks, torch.random.fork_rng():
+    assert (ranks.rank, ranks.world) == (int(os.environ["RANK"]), 2)
+    assert largest(3 * ranks.rank, ranks) == 3
+    assert mean_over_ranks(torch.tensor(float(ranks.rank)), ranks) == 0.5
+    check_gradient(ranks, 1)
+    check_gradient(ranks, 2)
+rank = ranks.rank
+
+
+def all_equal(name):
+    step, tensors = state_of(out / name)
+    return step, tensors
+
+
+# A signal to one process stops both, and the run goes on as if it had not been stopped.
+written = []
+for name in ("add_to_log", "save_run", "draw_grid", "save_average"):
+    def noted(*args, usual=getattr(trainer, name), name=name):
+        written.append(name)
+        return usual(*args)
+    setattr(trainer, name, noted)
+config = replace(CONFIG, dropout=0.1)
+model = quick(out / "whole", config)
+usual_step = trainer._step
+
+
+def signalled(run, config):
+    usual_step(run, config)
+    if run.step == 5 and rank == 1:
+        os.kill(os.getpid(), 15)
+
+
+trainer._step = signalled
+try:
+    quick(out / "parts", config)
+except trainer.Stopped as stopped:
+    assert stopped.signal == 15
+else:
+    raise AssertionError("the signal to rank 1 has not stopped this rank")
+trainer._step = usual_step
+quick(out / "parts", config, resume=True)
+assert bool(written) == (rank == 0), f"rank {rank} has written: {written}"
+if rank == 0:
+    from test_images_trainer import assert_same, log_of
+    assert_same(state_of(out / "whole"), state_of(out / "parts"))
+    assert log_of(out / "whole")[0]["processes"] == 2
+(out / f"passed-{rank}").touch()
+'''
+
+DYING = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+import torch
+from test_images_trainer import CONFIG, quick
+from pathlib import Path
+from fmtutor.images import trainer
+
+torch.set_num_threads(1)
+usual = trainer._step
+
+
+def dying(run, config):
+    usual(run, config)
+    if run.step == 6 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), 9)
+
+
+trainer._step = dying
+quick(Path(sys.argv[1]) / "run", CONFIG)
+"""
+
+
+def torchrun(tmp_path, code):
+    (tmp_path / "script.py").write_text(code)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        str(tmp_path / "script.py"), str(tmp_path), os.path.dirname(__file__),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=500, check=False
+    )
+
+
+def test_two_processes_are_one_run(tmp_path):
+    done = torchrun(tmp_path, SCRIPT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "passed-0").exists()
+    assert (tmp_path / "passed-1").exists()
+
+
+def test_a_rank_that_dies_ends_the_run_with_an_error(tmp_path):
+    done = torchrun(tmp_path, DYING)
+    assert done.returncode != 0
+    assert "SIGKILL" in done.stderr
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-0000004"]
+    assert not (tmp_path / "run" / "model.safetensors").exists()
