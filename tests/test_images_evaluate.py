@@ -484,7 +484,7 @@ def test_the_command_writes_numbers_and_neighbours(checkpoint, tmp_path, capsys)
     ]
     assert [row["guidance"] for row in result["guidance"]] == [2.5]
     about = result["about"]
-    assert about["command"] == f"fmtutor {' '.join(arguments)}"
+    assert result["command"] == f"fmtutor {' '.join(arguments)}"
     assert about["config"]["seed"] == 5
     assert about["features"] == {"kind": "pixels"}
     assert about["checkpoint"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()

@@ -290,10 +290,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         model, data, features.embedding, features.classifier, config, progress=sys.stderr.isatty()
     )
     result["about"] |= {
-        "command": args.command,
         "features": features.about,
         "checkpoint": {"sha256": sha256, **about},
     }
+    result = {"command": args.command, **result}
     args.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if args.pictures is not None:
         _save_neighbours(args.pictures, model, data, config)
