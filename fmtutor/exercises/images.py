@@ -170,7 +170,8 @@ def grade_frechet(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) ->
 
     def root(matrix: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
-        return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+        result: Tensor = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+        return result
 
     def reference(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
         cross = root(root(a) @ b @ root(a))
@@ -196,11 +197,13 @@ def grade_frechet(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) ->
         return reference(m_a, a, m_b, b).sqrt()
 
     def norm(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        return reference(m_b, a, m_b, b) + (m_a - m_b).norm()
+        distance: Tensor = reference(m_b, a, m_b, b) + torch.linalg.vector_norm(m_a - m_b)
+        return distance
 
     def covariance(seed: int) -> Tensor:
         factor = _random(seed, 3, 3)
-        return factor @ factor.T / math.sqrt(3)
+        product: Tensor = factor @ factor.T / math.sqrt(3)
+        return product
 
     grade(
         "frechet",
