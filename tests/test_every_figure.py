@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from browsing import (
+    LOOK,
     PHONE,
     changes,
     fits_a_phone,
@@ -140,7 +141,7 @@ def test_a_finger_drags_a_point_and_the_page_stays(live, name):
     assert not page.trouble, page.trouble
 
 
-# Do something, wait until the figure says something else, and do the next thing at once: what
+# Do something, wait until the figure shows something else, and do the next thing at once: what
 # plays for a few seconds must not come to its end because a busy machine's test is slow.
 ACT = """
 async (figure, [first, then]) => {
@@ -155,17 +156,16 @@ async (figure, [first, then]) => {
     Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
     document.dispatchEvent(new Event('visibilitychange'));
   };
-  const line = figure.querySelector('.fm-readout');
-  const before = line.textContent;
+  const before = LOOK(figure);
   const end = performance.now() + 60_000;
   acts[first]();
-  while (line.textContent === before) {
+  while (LOOK(figure) === before) {
     if (performance.now() > end) throw Error(`nothing moves after: ${first}`);
     await new Promise((done) => setTimeout(done, 10));
   }
   acts[then]();
 }
-"""
+""".replace("LOOK", f"({LOOK.strip()})")
 
 
 @moving
