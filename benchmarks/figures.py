@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import re
 import statistics
 import sys
@@ -129,7 +130,7 @@ def plays(browser: Any, url: str) -> list[dict[str, float]]:
 
 
 def measure(site: Path, rounds: int) -> dict[str, Any]:
-    names = pages(site)
+    names, (load, *_) = pages(site), os.getloadavg()
     with launch() as browser, serve(site) as address:
         times = {
             name: [first_frames(browser, address + name) for _ in range(rounds)] for name in names
@@ -149,7 +150,7 @@ def measure(site: Path, rounds: int) -> dict[str, Any]:
         )
     return {
         "command": f"python benchmarks/figures.py --rounds {rounds}",
-        "machine": machine(),
+        "machine": machine() | {"load_average": round(load, 1)},
         "versions": versions("fmtutor", "anywidget", "playwright") | {"chromium": chromium},
         "rounds": rounds,
         "goals": {"bytes_gzipped": BOUND, "fps": GOAL, "first_frame_ms": FIRST_FRAME_GOAL},
