@@ -62,6 +62,7 @@ CASES = {
     "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),
     # The learning rate tells in what is learned afterwards.
     "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),
+    "DigitPainter": Case({"steps": 4, "time": 0.2}, play="Play"),
 }
 
 every = pytest.mark.parametrize("name", CASES)

@@ -50,6 +50,11 @@ FIGURES = {
         {"path": "Cosine", "coupling": "optimal", "width": 32, "method": "euler", "steps": 3},
         {"time": 0.9, "dataset": DRAWING, "drawn": ((1.0, 1.0), (-1.0, 0.5))},
     ),
+    "DigitPainter": (
+        {"steps": 4},
+        {"time": 0.4, "digit": 7, "scale": 3.0, "steps": 6, "method": "heun"},
+        {"seed": 3, "chosen": 5},
+    ),
 }
 
 # All cells in the page, also those out of view: the browser can scroll to the figure.
