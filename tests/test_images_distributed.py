@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 SCRIPT = '''
-import copy, os, sys
+import contextlib, copy, os, sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 from torch import distributed as dist
 
 sys.path.insert(0, sys.argv[2])
-from test_images_trainer import CONFIG, DATA, quick, state_of
+from test_images_trainer import CONFIG, DATA, assert_same, log_of, quick, state_of
 
 from fmtutor.images import trainer
 from fmtutor.images.processes import join_processes, largest, mean_over_ranks
@@ -64,19 +64,15 @@ def check_gradient(ranks, accumulate):
         torch.testing.assert_close(weight.grad, reference.grad, atol=1e-6, rtol=1e-4)
 
 
-with join_processes("cpu") as ranks, torch.random.fork_rng():
-    assert (ranks.rank, ranks.world) == (int(os.environ["RANK"]), 2)
-    assert largest(3 * ranks.rank, ranks) == 3
-    assert mean_over_ranks(torch.tensor(float(ranks.rank)), ranks) == 0.5
+joined = contextlib.ExitStack()
+ranks = joined.enter_context(join_processes("cpu"))
+rank = ranks.rank
+assert (rank, ranks.world) == (int(os.environ["RANK"]), 2)
+assert largest(3 * rank, ranks) == 3
+assert mean_over_ranks(torch.tensor(float(rank)), ranks) == 0.5
+with torch.random.fork_rng():
     check_gradient(ranks, 1)
     check_gradient(ranks, 2)
-rank = ranks.rank
-
-
-def all_equal(name):
-    step, tensors = state_of(out / name)
-    return step, tensors
-
 
 # A signal to one process stops both, and the run goes on as if it had not been stopped.
 written = []
@@ -104,12 +100,13 @@ except trainer.Stopped as stopped:
 else:
     raise AssertionError("the signal to rank 1 has not stopped this rank")
 trainer._step = usual_step
+dist.barrier()  # until rank 0 has saved
 quick(out / "parts", config, resume=True)
 assert bool(written) == (rank == 0), f"rank {rank} has written: {written}"
 if rank == 0:
-    from test_images_trainer import assert_same, log_of
     assert_same(state_of(out / "whole"), state_of(out / "parts"))
     assert log_of(out / "whole")[0]["processes"] == 2
+joined.close()
 (out / f"passed-{rank}").touch()
 '''
 

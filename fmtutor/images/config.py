@@ -119,13 +119,13 @@ class TrainConfig:
     flip: bool = False
     conditional: bool = True
     patch: int = 1
-    width: int = 32
+    width: int = 24
     mults: tuple[int, ...] = (1, 2)
     blocks: int = 1
     attention: tuple[int, ...] = (4,)
     heads: int = 4
     dropout: float = 0.0
-    steps: int = 1500
+    steps: int = 800
     batch_size: int = 128
     accumulate: int = 1
     lr: float = 2e-3
@@ -140,8 +140,8 @@ class TrainConfig:
     precision: str = "auto"
     compile: bool = False
     log_every: int = 50
-    sample_every: int = 500
-    save_every: int = 250
+    sample_every: int = 200
+    save_every: int = 100
 
     def __post_init__(self) -> None:
         for name in POSITIVE.split():

@@ -35,6 +35,8 @@ class Ranks:
 def join_processes(device: torch.device | str | None = None) -> Iterator[Ranks]:
     """Join the other processes of torchrun, if it has started this one.
 
+    A process that has joined them already stays with them; it cannot leave and join again.
+
     Args:
         device: Where to compute; None takes a GPU if there is one. Under torchrun each process
             takes the GPU of its local rank.
@@ -51,11 +53,14 @@ def join_processes(device: torch.device | str | None = None) -> Iterator[Ranks]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    joins = not dist.is_initialized()
+    if joins:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
-        dist.destroy_process_group()
+        if joins:
+            dist.destroy_process_group()
 
 
 @contextlib.contextmanager

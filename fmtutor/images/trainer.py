@@ -265,7 +265,7 @@ def _gradient(
         run.model.compile()
     net: UNet | DistributedDataParallel = run.model
     if ranks.world > 1:
-        net = DistributedDataParallel(run.model, broadcast_buffers=False)
+        net = DistributedDataParallel(run.model)
     g = torch.Generator(device=ranks.device)
 
     def gradient(step: int) -> Tensor:
