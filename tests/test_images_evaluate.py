@@ -24,6 +24,7 @@ from fmtutor.metrics import frechet_distance
 SHAPE, STD = (1, 4, 4), 0.25
 SMALL = EvaluationConfig(
     samples=300,
+    method="heun",
     nfe=20,
     curve_samples=200,
     curve_methods=("euler", "heun", "rk4"),

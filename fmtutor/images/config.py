@@ -196,7 +196,7 @@ class EvaluationConfig:
     """
 
     samples: int = 2000
-    method: str = "heun"
+    method: str = "midpoint"
     nfe: int = 100
     guidance: float = 1.0
     curve_samples: int = 1000
