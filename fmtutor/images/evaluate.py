@@ -322,12 +322,16 @@ def _likelihood(model: UNet, data: ImageData, config: EvaluationConfig) -> dict[
         labels = data.test_labels[rows].to(device)
         v = conditioned(model, labels) if model.classes else model
         images, steps = data.test[rows].to(device), config.likelihood_steps
-        bits.append(bits_per_dimension(v, images, steps=steps, generator=generator))
+        bits.append(
+            bits_per_dimension(v, images, method="midpoint", steps=steps, generator=generator)
+        )
     each = torch.cat(bits).double()
     return {
         "mean": each.mean().item(),
         "standard_error": (each.std() / len(each) ** 0.5).item(),
         "count": len(each),
+        "method": "midpoint",
+        "steps": config.likelihood_steps,
         "given_the_label": model.classes > 0,
     }
 
