@@ -204,7 +204,7 @@ class EvaluationConfig:
     curve_nfe: tuple[int, ...] = (4, 8, 16, 32)
     curve_guidance: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     likelihood_images: int = 100
-    likelihood_steps: int = 75
+    likelihood_steps: int = 150
     neighbours: int = 3
     seed: int = 0
     batch_size: int = 250
