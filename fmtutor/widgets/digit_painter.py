@@ -148,7 +148,9 @@ class DigitPainter(LiveFigure):
         figure.set_layout_engine("none")  # the axes are the whole figure
         ax = figure.add_axes((0, 0, 1, 1))
         width = COLUMNS * (TILE + GAP) - GAP
-        ax.set(xlim=(0, width), ylim=(width / self._aspect, 0), aspect="equal")
+        pad = 4  # room for the frame of a chosen picture at the edge
+        high, low = -pad / self._aspect, (width + pad) / self._aspect
+        ax.set(xlim=(-pad, width + pad), ylim=(low, high), aspect="equal")
         ax.axis("off")
         for i, x in enumerate(self.positions()):
             row, column = divmod(i, COLUMNS)
