@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fmtutor.typing import Time, batch_label, batch_time, check_points
 
@@ -101,7 +102,10 @@ class MLP(nn.Module):
 
         The label is an int, a 0-d tensor or `[b]`, int64; None is the null label for all.
         """
-        velocity: Tensor = self.layers(self._features(x, t, label))
+        self._check(x)
+        # A network may be asked slightly outside [0, 1], by finite differences in time, say.
+        context = self._context(batch_time(t, x, unit=False), label)
+        velocity: Tensor = self.layers(torch.cat([x, context], dim=1))
         return velocity
 
     def with_divergence(self) -> Callable[[Tensor, Time], tuple[Tensor, Tensor]]:
@@ -118,40 +122,48 @@ class MLP(nn.Module):
         Chapter: likelihood
         """
         first, *hidden, last = (layer for layer in self.layers if isinstance(layer, nn.Linear))
+        of_x, of_context = first.weight[:, : self.dim].T, first.weight[:, self.dim :]
         with torch.no_grad():
-            w_in = first.weight[:, : self.dim].T.contiguous()
-            trace = _jacobian_trace(w_in, [layer.weight for layer in hidden], last.weight)
+            trace = _jacobian_trace(of_x, [layer.weight for layer in hidden], last.weight)
 
-        def of_group(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            h, slopes = self._features(x, t, None), []
-            for layer in (first, *hidden):
-                z = layer(h)
+        def of_group(x: Tensor, first_bias: Tensor) -> tuple[Tensor, Tensor]:
+            z, slopes = torch.addmm(first_bias, x, of_x), []
+            for layer in (*hidden, last):
                 s = z.sigmoid()
                 h = z.mul_(s)
                 slopes.append(s.lerp_(s.new_ones(()), h))  # silu' = σ + silu (1 − σ)
-            return last(h), trace(slopes)
+                z = layer(h)
+            return z, trace(slopes)
 
         @torch.no_grad()
         def field(x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+            self._check(x)
             times = batch_time(t, x, unit=False)
+            if times.stride(0) == 0:  # One time for all points: its features are made once.
+                times = times[:1]
+            context = F.linear(self._context(times, None), of_context, first.bias)
             # For all points at once, what lies between would outgrow the cache.
-            groups = zip(torch.split(x, 512), torch.split(times, 512), strict=True)
+            contexts = context.expand(len(x), -1)
+            groups = zip(torch.split(x, 512), torch.split(contexts, 512), strict=True)
             velocity, divergence = zip(*(of_group(*group) for group in groups), strict=True)
             return torch.cat(velocity), torch.cat(divergence)
 
         return field
 
-    def _features(self, x: Tensor, t: Time, label: Tensor | int | None) -> Tensor:
+    def _check(self, x: Tensor) -> None:
         check_points(x)
         if x.shape[1:] != (self.dim,):
             raise ValueError(f"x must have shape [b {self.dim}], but {[*x.shape]} came")
-        # A network may be asked slightly outside [0, 1], by finite differences in time, say.
-        features = [x, self.embedding(batch_time(t, x, unit=False))]
+
+    def _context(self, t: Tensor, label: Tensor | int | None) -> Tensor:
+        """Return what joins the points at the input: features of times `[b]`, vectors of labels."""
         if self.labels is not None:
-            features.append(self.labels(batch_label(label, x, self.classes)))
-        elif label is not None:
+            vectors = self.labels(batch_label(label, t, self.classes))
+            return torch.cat([self.embedding(t), vectors], dim=1)
+        if label is not None:
             raise ValueError("a label came to a network without classes: give MLP(classes=...)")
-        return torch.cat(features, dim=1)
+        features: Tensor = self.embedding(t)
+        return features
 
 
 def _jacobian_trace(
@@ -183,6 +195,6 @@ def _jacobian_trace(
         *passed, meeting = between
         for slope, weight in zip(passed, hidden[1:-1], strict=True):
             left = (slope[:, None] * left) @ weight.T
-        return ((left * right).sum(-2) * meeting).sum(-1)
+        return (left * right * meeting[:, None]).flatten(1).sum(1)
 
     return trace

@@ -1,5 +1,6 @@
 """What the tests in a browser share: a browser, a server, pages with live figures."""
 
+import base64
 import html
 import json
 import os
@@ -231,6 +232,31 @@ def changes(figure, before):
 def readout(page, index=0):
     """The line of text of a live figure."""
     return page.locator(".fm-figure .fm-readout").nth(index).inner_text()
+
+
+def change(**values):
+    """Return what puts values into the state of a page's figures, whether they fit or not."""
+
+    def damage(state):
+        for model in state.values():
+            if "_esm" in model["state"]:
+                model["state"].update(values)
+
+    return damage
+
+
+def poison(state):
+    """Make the first numbers of each buffer NaN, of whichever precision they are."""
+    for model in state.values():
+        for buffer in model.get("buffers", []):
+            data = base64.b64decode(buffer["data"])
+            buffer["data"] = base64.b64encode(b"\xff" * 8 + data[8:]).decode()
+
+
+def no_buffers(state):
+    """Lose the buffers."""
+    for model in state.values():
+        model.pop("buffers", None)
 
 
 def picture_stays(page):

@@ -1,8 +1,12 @@
 """What the tests share: a profile for hypothesis, a guard for torch's random state, a browser."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
+
+SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
 
 # Derandomised: a run on another day, or on another machine, tries the same examples.
 settings.register_profile(
@@ -30,6 +34,25 @@ def browser():
 
     with launch() as chromium:
         yield chromium
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder of the built site."""
+    from browsing import unavailable
+
+    if not (SITE / "index.html").is_file():
+        unavailable("no site in _build/html: run `make book` first")
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """The address at which the built site is served."""
+    from browsing import serve
+
+    with serve(site) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,17 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    no_buffers,
+    picture_stays,
+    poison,
+    reaches,
+    readout,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor.widgets import ContinuityExplorer
@@ -182,38 +192,7 @@ def test_play_and_pause(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_on_a_phone_in_both_themes(live, theme):
-    page = live(ContinuityExplorer(), size=PHONE, theme=theme, has_touch=True)
-    fits_a_phone(page)
-    for element in page.locator(".fm-figure .fm-control, .fm-figure .fm-handle").all():
-        assert element.bounding_box()["height"] >= 35, "large enough for a finger"
-    color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
-    assert (sum(map(float, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
-    seen = ink(page)
-    control(page, FLIP).check()
-    assert ink(page) != seen
-    assert not page.trouble, page.trouble
-
-
-def poison(state):
-    for model in state.values():
-        for buffer in model.get("buffers", []):
-            buffer["data"] = "AADAfwAAwH8="[: len(buffer["data"])]  # NaN
-
-
-def no_buffers(state):
-    for model in state.values():
-        model.pop("buffers", None)
-
-
-def no_interval(state):
-    for model in state.values():
-        if "interval" in model["state"]:
-            model["state"]["interval"] = [1.0, 1.0]
-
-
-@pytest.mark.parametrize("damage", [poison, no_buffers, no_interval])
+@pytest.mark.parametrize("damage", [poison, no_buffers, change(interval=[1.0, 1.0])])
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(ContinuityExplorer(), damage=damage, alive=False)
     picture_stays(page)

@@ -4,7 +4,18 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, says, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    no_buffers,
+    picture_stays,
+    poison,
+    reaches,
+    readout,
+    says,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor.paths import BridgePath
@@ -137,7 +148,7 @@ def test_alive_and_as_the_package_computes_it(live):
 def test_each_control_changes_the_picture(live):
     page = live(CouplingExplorer())
     before = ink(page)
-    for change in (
+    for act in (
         lambda: page.get_by_role("button", name="New batch").click(),
         lambda: slide(page, "batch size b", 20),
         lambda: slide(page, "time t", 0.8),
@@ -146,7 +157,7 @@ def test_each_control_changes_the_picture(live):
         lambda: slide(page, "time t", 0.2),
         lambda: control(page, "mark crossings").check(),
     ):
-        change()
+        act()
         after = ink(page)
         assert after != before
         before = after
@@ -187,43 +198,9 @@ def test_play_pause_and_keyboard(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_on_a_phone_in_both_themes(live, theme):
-    page = live(CouplingExplorer(batch_size=64), size=PHONE, theme=theme, has_touch=True)
-    fits_a_phone(page)
-    for cell in page.locator(".fm-figure .fm-control").all():
-        assert cell.bounding_box()["height"] >= 40, "large enough for a finger"
-    color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
-    assert (sum(map(int, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
-    assert not page.trouble, page.trouble
-
-
-def states(state):
-    return (model for model in state.values() if "_means" in model["state"])
-
-
-def poison(state):
-    for model in states(state):
-        for buffer in model["buffers"]:
-            buffer["data"] = "AADAfw" + buffer["data"][6:]  # NaN in single precision
-
-
-def no_buffers(state):
-    for model in states(state):
-        model.pop("buffers")
-
-
-def no_pairs(state):
-    for model in states(state):
-        model["state"]["batch_size"] = 0
-
-
-def unknown_view(state):
-    for model in states(state):
-        model["state"]["view"] = "lines"
-
-
-@pytest.mark.parametrize("damage", [poison, no_buffers, no_pairs, unknown_view, dict.clear])
+@pytest.mark.parametrize(
+    "damage", [poison, no_buffers, change(batch_size=0), change(view="lines"), dict.clear]
+)
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(CouplingExplorer(batch_size=4), damage=damage, alive=False)
     picture_stays(page)

@@ -1,17 +1,10 @@
-"""What every live figure keeps: a table of the figures, and one test for each promise."""
+"""What every live figure keeps: one test for each promise, for all figures."""
 
-from dataclasses import dataclass
-from typing import Any
+import re
 
 import pytest
-from browsing import (
-    LOOK,
-    PHONE,
-    changes,
-    fits_a_phone,
-    says,
-    settled,
-)
+from browsing import LOOK, PHONE, changes, fits_a_phone, says, settled
+from figure_cases import CASES, walk_by_keyboard
 
 from fmtutor import widgets
 
@@ -26,44 +19,6 @@ SHIFTS = """
   setTimeout(() => done(sum), 300);
 })
 """
-
-# The key that changes a control: towards its other end from the last value.
-KEY = """
-({ type, value, max, selectedIndex, length }) => {
-  if (type === 'checkbox') return 'Space';
-  if (type === 'range') return value === max ? 'ArrowLeft' : 'ArrowRight';
-  return selectedIndex === length - 1 ? 'ArrowUp' : 'ArrowDown';
-}
-"""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One figure, and how it is handled."""
-
-    start: dict[str, Any]  # its traits at first: few points, so that the tests are quick
-    knobs: tuple[str, ...] = ()  # the points that can be dragged
-    play: str | None = None  # the button that starts what moves
-    unseen: tuple[str, ...] = ()  # controls that change nothing at first
-
-
-CASES = {
-    "FlowPlayer": Case(
-        {"datasets": ("spiral", "moons"), "particles": 200, "time": 0.2}, play="Play"
-    ),
-    "PathExplorer": Case({}, knobs=("x0, noise", "x1, data", "time on the curves"), play="Play"),
-    "ContinuityExplorer": Case({}, knobs=("left end a", "right end b"), play="Play"),
-    "PosteriorExplorer": Case(
-        {}, knobs=("x, the particle", "data point 1", "data point 12"), play="Follow the field"
-    ),
-    "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
-    "SolverLab": Case({}, knobs=("x₀",)),
-    "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
-    "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),
-    # The learning rate tells in what is learned afterwards.
-    "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),
-    "DigitPainter": Case({"steps": 4, "time": 0.2}, play="Play"),
-}
 
 every = pytest.mark.parametrize("name", CASES)
 moving = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.play])
@@ -92,26 +47,7 @@ def test_every_figure_is_in_the_table():
 def test_every_control_works_by_keyboard_with_the_network_off(live, name):
     page, figure = opened(live, name, **CALM)
     page.context.set_offline(True)
-    before = settled(figure)
-    controls = figure.locator("input, select")
-    assert controls.count() > 0
-    for place in controls.all():
-        label = place.get_attribute("aria-label") or place.locator("xpath=..").inner_text()
-        assert label, "a control without a name"
-        if label in CASES[name].unseen or place.is_disabled():
-            continue
-        place.focus()
-        page.keyboard.press(place.evaluate(KEY))
-        changes(figure, before)
-        before = settled(figure)
-    for label in CASES[name].knobs:
-        knob = page.get_by_role("slider", name=label, exact=True)
-        told = knob.get_attribute("aria-valuetext")
-        knob.press("Shift+ArrowLeft")
-        changes(figure, before)
-        before = settled(figure)
-        assert knob.get_attribute("aria-valuetext") != told, label
-    assert all(figure.locator("button:not(.fm-handle)").all_inner_texts()), "each has its words"
+    walk_by_keyboard(page, figure, CASES[name])
     assert not page.trouble, page.trouble
 
 
@@ -187,11 +123,25 @@ def test_what_moves_rests_while_its_tab_is_hidden_or_it_is_out_of_view(live, nam
 
 
 @every
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_on_a_phone_it_suits_a_finger_and_follows_the_theme(live, name, theme):
+    page, figure = opened(live, name, size=PHONE, theme=theme, has_touch=True)
+    fits_a_phone(page)
+    for cell in figure.locator(".fm-control").all():
+        assert cell.bounding_box()["height"] >= 40, "large enough for a finger"
+    for knob in figure.locator(".fm-handle").all():
+        box = knob.bounding_box()
+        assert min(box["width"], box["height"]) >= 32, "large enough for a finger"
+    color = figure.evaluate("f => getComputedStyle(f).color")
+    assert (sum(map(float, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
+    assert not page.trouble, page.trouble
+
+
+@every
 def test_at_rest_it_is_sharp_and_shifts_nothing_on_a_phone(live, name):
     page, figure = opened(live, name, size=PHONE, device_scale_factor=2)
     seen = settled(figure)
     assert page.evaluate(SHIFTS) == 0, "nothing moves while it comes to life"
-    fits_a_phone(page)
     size = figure.locator("canvas").evaluate(
         "c => [c.width / c.offsetWidth, c.height / c.offsetHeight]"
     )

@@ -4,7 +4,18 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, says, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    no_buffers,
+    picture_stays,
+    poison,
+    reaches,
+    readout,
+    says,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor.data import DATASETS
@@ -167,35 +178,7 @@ def test_it_rests_while_it_is_out_of_view(live):
     reaches(page, "time t", f"v !== {before}")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_on_a_phone_in_both_themes(live, theme):
-    page = live(FlowPlayer(**ONE), size=PHONE, theme=theme, has_touch=True)
-    fits_a_phone(page)
-    for cell in page.locator(".fm-figure .fm-control").all():
-        assert cell.bounding_box()["height"] >= 40, "large enough for a finger"
-    color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
-    assert (sum(numbers(color.replace(",", ".0,").replace(")", ".0)"))) > 380) == (theme == "dark")
-    assert not page.trouble, page.trouble
-
-
-def poison(state):
-    for model in state.values():
-        for buffer in model.get("buffers", []):
-            buffer["data"] = "/////w" + buffer["data"][6:]  # half-precision NaN
-
-
-def no_particles(state):
-    for model in state.values():
-        if "particles" in model["state"]:
-            model["state"]["particles"] = 0
-
-
-def no_buffers(state):
-    for model in state.values():
-        model.pop("buffers", None)
-
-
-@pytest.mark.parametrize("damage", [poison, no_particles, no_buffers, dict.clear])
+@pytest.mark.parametrize("damage", [poison, no_buffers, change(particles=0), dict.clear])
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(FlowPlayer(**ONE), damage=damage, alive=False)
     picture_stays(page)

@@ -5,7 +5,14 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    picture_stays,
+    readout,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor import CondOT, cfm_loss
@@ -164,38 +171,9 @@ def test_where_the_parameters_are_right_the_gradient_is_that_of_the_noise(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_on_a_phone_in_both_themes(live, theme):
-    page = live(GradientExplorer(), size=PHONE, theme=theme, has_touch=True)
-    fits_a_phone(page)
-    for element in page.locator(".fm-figure .fm-control, .fm-figure .fm-handle").all():
-        assert element.bounding_box()["height"] >= 35, "large enough for a finger"
-    color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
-    assert (sum(map(float, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
-    seen = ink(page)
-    page.get_by_role("button").tap()
-    assert ink(page) != seen
-    assert not page.trouble, page.trouble
-
-
-def no_theta(state):
-    for model in state.values():
-        if "theta" in model["state"]:
-            model["state"]["theta"] = [None, "x"]
-
-
-def no_samples(state):
-    for model in state.values():
-        if "samples" in model["state"]:
-            model["state"]["samples"] = 0
-
-
-def no_settings(state):
-    for model in state.values():
-        model["state"].pop("_settings", None)
-
-
-@pytest.mark.parametrize("damage", [no_theta, no_samples, no_settings])
+@pytest.mark.parametrize(
+    "damage", [change(theta=[None, "x"]), change(samples=0), change(_settings=None)]
+)
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(GradientExplorer(), damage=damage, alive=False)
     picture_stays(page)

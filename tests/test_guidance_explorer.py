@@ -4,7 +4,17 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, reaches, readout, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    no_buffers,
+    picture_stays,
+    poison,
+    reaches,
+    readout,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor import CondOT, guided
@@ -153,44 +163,7 @@ def test_play_and_pause(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_on_a_phone_in_both_themes(live, theme):
-    page = live(GuidanceExplorer(**FEW), size=PHONE, theme=theme, has_touch=True)
-    fits_a_phone(page)
-    for cell in page.locator(".fm-figure .fm-control").all():
-        assert cell.bounding_box()["height"] >= 40, "large enough for a finger"
-    color = page.locator(".fm-figure").evaluate("f => getComputedStyle(f).color")
-    assert (sum(map(float, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
-    seen = ink(page)
-    page.get_by_text("arrows of the field").tap()
-    assert ink(page) != seen
-    assert not page.trouble, page.trouble
-
-
-def poison(state):
-    for model in state.values():
-        for buffer in model.get("buffers", []):
-            buffer["data"] = "AADAfwAAwH8AAMB/"[: len(buffer["data"])]  # NaN, and too few
-
-
-def no_buffers(state):
-    for model in state.values():
-        model.pop("buffers", None)
-
-
-def no_particles(state):
-    for model in state.values():
-        if "particles" in model["state"]:
-            model["state"]["particles"] = 0
-
-
-def no_such_label(state):
-    for model in state.values():
-        if "particles" in model["state"]:
-            model["state"]["label"] = "7"
-
-
-@pytest.mark.parametrize("damage", [poison, no_buffers, no_particles, no_such_label])
+@pytest.mark.parametrize("damage", [poison, no_buffers, change(particles=0), change(label="7")])
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(GuidanceExplorer(**FEW), damage=damage, alive=False)
     picture_stays(page)

@@ -4,7 +4,18 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, control, fits_a_phone, ink, picture_stays, readout, says, slide
+from browsing import (
+    PHONE,
+    change,
+    control,
+    ink,
+    no_buffers,
+    picture_stays,
+    poison,
+    readout,
+    says,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, GaussianMixture, loss_floor
@@ -317,10 +328,8 @@ def test_an_address_is_not_trusted(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_on_a_phone_in_both_themes(live, theme):
-    page = opened(live, Playground(width=16), size=PHONE, theme=theme, has_touch=True)
-    fits_a_phone(page)
+def test_a_finger_draws_on_a_phone(live):
+    page = opened(live, Playground(width=16), size=PHONE, has_touch=True)
     assert page.locator("canvas").evaluate("c => getComputedStyle(c).touchAction") == "auto"
     control(page, "data").select_option(DRAWING)
     assert page.locator("canvas").evaluate("c => getComputedStyle(c).touchAction") == "none"
@@ -335,38 +344,11 @@ def test_on_a_phone_in_both_themes(live, theme):
     assert not page.trouble, page.trouble
 
 
-def poison(state):
-    for model in state.values():
-        for buffer in model.get("buffers", []):
-            buffer["data"] = "/////w" + buffer["data"][6:]  # half-precision NaN
-
-
-def no_samples(state):
-    for model in state.values():
-        if "_settings" in model["state"]:
-            model["state"]["_settings"]["samples"] = 0
-
-
-def no_width(state):
-    for model in state.values():
-        if "width" in model["state"]:
-            model["state"]["width"] = -3
-
-
-def far_drawing(state):
-    for model in state.values():
-        if "drawn" in model["state"]:
-            model["state"]["drawn"] = [[1e300, None]]
-
-
-def no_buffers(state):
-    for model in state.values():
-        model.pop("buffers", None)
-
-
 @pytest.mark.parametrize(
-    "damage", [poison, no_samples, no_width, far_drawing, no_buffers, dict.clear]
-)
+    "damage",
+    [poison, no_buffers, change(width=-3), change(drawn=[[1e300, None]]),
+     change(_settings=dict(Playground()._settings, samples=0)), dict.clear],
+)  # fmt: skip
 def test_a_damaged_figure_leaves_its_picture(live, damage):
     page = live(Playground(), damage=damage, alive=False)
     picture_stays(page)

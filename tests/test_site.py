@@ -8,10 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browsing import CUT_OFF, DESKTOP, PATIENCE, PHONE, serve, unavailable, watch
+from browsing import CUT_OFF, DESKTOP, PATIENCE, PHONE, watch
 
 ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
 sys.path.append(str(ROOT / "tools"))
 
 import notebooks  # noqa: E402
@@ -80,19 +79,6 @@ UNFIT = """
   return found.map((fault) => `${fault}: ${img.alt}`);
 })
 """
-
-
-@pytest.fixture(scope="session")
-def site():
-    if not (SITE / "index.html").is_file():
-        unavailable("no site in _build/html: run `make book` first")
-    return SITE
-
-
-@pytest.fixture(scope="session")
-def address(site):
-    with serve(site) as url:
-        yield url
 
 
 @pytest.fixture(scope="module", params=PAGES)
