@@ -2,9 +2,10 @@
 
 Each case is one task done by each program in the way its own documentation shows, with the same
 network object, batch, step count and float type. Programs take turns, so that a change of the
-machine's speed meets all of them; the medians and their ratios are reported. Each case has a
-process of its own: what an earlier one leaves behind in the memory allocator makes large tensors
-cheaper. `make bench` runs it in an environment of its own.
+machine's speed meets all of them; the medians and their ratios are reported. Each program has a
+process of its own, as for a user of that library alone: what one leaves behind in the memory
+allocator decides what large tensors cost the next. `make bench` runs it in an environment of its
+own.
 
     python benchmarks/peers.py [--rounds 9] [--threads 1] [--out FILE] [CASE ...]
 """
@@ -20,9 +21,10 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -45,15 +47,18 @@ ALONE = "the network alone"
 
 @dataclass
 class Case:
-    """One task. The first program is ours; `goals` are the ratios that we want to reach."""
+    """One task. The first program is ours; `goals` are the ratios that we want to reach.
+
+    `facts` says what else there is to know, such as how far the results of the programs differ.
+    """
 
     name: str
     task: str
     unit: str
     programs: dict[str, Callable[[], object]]
     goals: dict[str, float]
+    facts: Callable[[], dict[str, object]]
     per_run: int = 1  # the unit of work is a run divided by this
-    facts: dict[str, object] = field(default_factory=dict)
 
 
 def network(dim: int = 2) -> MLP:
@@ -126,11 +131,11 @@ def training() -> Case:
             ALONE: alone,
         },
         goals={"flow_matching": 1.5, "torchcfm": 1.5},
-        per_run=TRAIN_STEPS,
-        facts={
+        facts=lambda: {
             "note": "fmtutor's step also clips the gradient, schedules the learning rate "
             "and looks for NaN; its EMA is off"
         },
+        per_run=TRAIN_STEPS,
     )
 
 
@@ -175,15 +180,19 @@ def sampling() -> Case:
         "fmtutor, one batch": ours,
         "flow_matching, in groups": partial(flow_matching, 1024),
     }
-    truth = ours()
-    gaps = {name: (run() - truth).abs().max().item() for name, run in programs.items()}
+
+    def facts() -> dict[str, object]:
+        truth = ours()
+        gaps = {name: (run() - truth).abs().max().item() for name, run in programs.items()}
+        return {"largest_difference_of_samples": gaps}
+
     return Case(
         "sampling",
         "Euler with 100 steps, 10,000 points, MLP 3×128, d = 2, float32",
         "ms",
         programs | {ALONE: alone},
         goals={"flow_matching": 1.25, "torchcfm with torchdyn": 2.0},
-        facts={"largest_difference_of_samples": gaps},
+        facts=facts,
     )
 
 
@@ -206,14 +215,16 @@ def likelihood(dim: int) -> Case:
         )
         return log_p.detach()
 
-    gap = (ours() - flow_matching()).abs().max().item()
+    def facts() -> dict[str, object]:
+        return {"largest_difference_in_nats": (ours() - flow_matching()).abs().max().item()}
+
     return Case(
         f"likelihood, d = {dim}",
         f"exact log-likelihood of 1,000 points, 20 Euler steps, MLP 3×128, d = {dim}, float32",
         "ms",
         {"fmtutor": ours, "flow_matching": flow_matching},
         goals={"flow_matching": 2.0},
-        facts={"largest_difference_in_nats": gap},
+        facts=facts,
     )
 
 
@@ -225,17 +236,8 @@ def transport(b: int) -> Case:
     def cost(pairs: tuple[Tensor, ...]) -> float:
         return (pairs[0] - pairs[1]).square().sum(1).mean().item()
 
-    programs = {
-        "fmtutor": lambda: minibatch_ot(x0, x1),
-        "torchcfm": lambda: sampler.sample_plan(x0, x1),
-    }
-    return Case(
-        f"minibatch OT, b = {b}",
-        f"optimal pairs of {b} noise and {b} data points, d = 2, float32",
-        "ms",
-        programs,
-        goals={"torchcfm": 1.0},
-        facts={
+    def facts() -> dict[str, object]:
+        return {
             "mean_cost": {
                 "fmtutor": cost(minibatch_ot(x0, x1)),
                 # Its pairs are drawn from the plan with replacement: a mean over many draws.
@@ -245,7 +247,18 @@ def transport(b: int) -> Case:
                 "fmtutor": 1.0,
                 "torchcfm": len(sampler.sample_plan(x0, x1)[1].unique(dim=0)) / b,
             },
+        }
+
+    return Case(
+        f"minibatch OT, b = {b}",
+        f"optimal pairs of {b} noise and {b} data points, d = 2, float32",
+        "ms",
+        {
+            "fmtutor": lambda: minibatch_ot(x0, x1),
+            "torchcfm": lambda: sampler.sample_plan(x0, x1),
         },
+        goals={"torchcfm": 1.0},
+        facts=facts,
     )
 
 
@@ -260,47 +273,84 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-def measure(name: str, rounds: int, threads: int) -> dict[str, object]:
-    """Time the programs of a case in turns and return the row of the table."""
+def prepare(case: str, threads: int) -> Case:
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", module="torchdyn")
-    case = CASES[name]()
-    for program in case.programs.values():
-        program()  # warm-up, and compilation
-    seconds: dict[str, list[float]] = {name: [] for name in case.programs}
-    faults: dict[str, list[int]] = {name: [] for name in case.programs}
-    for _ in range(rounds):
-        for name, program in case.programs.items():
-            start, before = time.perf_counter(), page_faults()
-            program()
-            seconds[name].append((time.perf_counter() - start) / case.per_run)
-            faults[name].append(page_faults() - before)
-    scale = 1e6 if case.unit.startswith("µs") else 1e3
-    ours = seconds[next(iter(case.programs))]
-    return {
-        "name": case.name,
-        "task": case.task,
-        "unit": case.unit,
-        "goals": case.goals,
-        "facts": case.facts,
-        "programs": {
-            name: {
-                "median": round(scale * statistics.median(values), 2),
-                "runs": [round(scale * value, 2) for value in values],
-                # Turn by turn: both programs of a turn met the same machine.
-                "ratio": round(
-                    statistics.median(v / u for v, u in zip(values, ours, strict=True)), 2
-                ),
-                "page_faults": int(statistics.median(faults[name])),
-            }
-            for name, values in seconds.items()
-        },
-    }
+    return CASES[case]()
+
+
+def work(case: str, program: str, threads: int, parent: Connection) -> None:
+    """Run a program whenever the parent asks, and answer with seconds and page faults."""
+    run = prepare(case, threads).programs[program]
+    run()  # warm-up, and compilation
+    parent.send("ready")
+    while parent.recv() == "run":
+        start, faults = time.perf_counter(), page_faults()
+        run()
+        parent.send((time.perf_counter() - start, page_faults() - faults))
 
 
 def page_faults() -> int:
     """Pages of memory that this process has been given, so far, on touching them."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+class Worker:
+    """A process for one program of a case."""
+
+    def __init__(self, case: str, program: str, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=work, args=(case, program, threads, other))
+        self.process.start()
+        other.close()  # if the process dies, waiting for its answer ends
+
+    def __enter__(self) -> Worker:
+        self.connection.recv()
+        return self
+
+    def run(self) -> tuple[float, int]:
+        self.connection.send("run")
+        seconds, faults = self.connection.recv()
+        return seconds, faults
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(BrokenPipeError):  # it has died, and said why
+            self.connection.send("stop")
+        self.process.join()
+        self.connection.close()
+
+
+def measure(name: str, rounds: int, threads: int) -> dict[str, object]:
+    """Time the programs of a case in turns and return the row of the table."""
+    case = prepare(name, threads)
+    with ExitStack() as stack:
+        workers = {
+            program: stack.enter_context(Worker(name, program, threads))
+            for program in case.programs
+        }
+        runs = [{program: w.run() for program, w in workers.items()} for _ in range(rounds)]
+    scale = (1e6 if case.unit.startswith("µs") else 1e3) / case.per_run
+    ours = next(iter(case.programs))
+    return {
+        "name": case.name,
+        "task": case.task,
+        "unit": case.unit,
+        "goals": case.goals,
+        "facts": case.facts(),
+        "programs": {
+            program: {
+                "median": round(scale * statistics.median(turn[program][0] for turn in runs), 2),
+                "runs": [round(scale * turn[program][0], 2) for turn in runs],
+                # Turn by turn: both programs of a turn met the same machine.
+                "ratio": round(
+                    statistics.median(turn[program][0] / turn[ours][0] for turn in runs), 2
+                ),
+                "page_faults": round(statistics.median(turn[program][1] for turn in runs)),
+            }
+            for program in case.programs
+        },
+    }
 
 
 def main() -> None:
@@ -314,12 +364,9 @@ def main() -> None:
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
 
-    torch.set_num_threads(options.threads)  # for what the result says of the machine
     rows = []
     for name in options.cases or CASES:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            row = pool.submit(measure, name, options.rounds, options.threads).result()
+        row = measure(name, options.rounds, options.threads)
         rows.append(row)
         print(f"\n{row['task']} [{row['unit']}]")
         for program, result in row["programs"].items():

@@ -123,17 +123,25 @@ class MLP(nn.Module):
         """
         first, *hidden, last = (layer for layer in self.layers if isinstance(layer, nn.Linear))
         of_x, of_context = first.weight[:, : self.dim].T, first.weight[:, self.dim :]
+        middle = [layer.weight for layer in hidden]
         with torch.no_grad():
-            trace = _jacobian_trace(of_x, [layer.weight for layer in hidden], last.weight)
+            blocks = [
+                _jacobian_trace(w_in, middle, w_out)
+                for w_in, w_out in zip(
+                    torch.split(of_x, _COORDINATES),
+                    torch.split(last.weight, _COORDINATES),
+                    strict=True,
+                )
+            ]
 
-        def of_group(x: Tensor, first_bias: Tensor) -> tuple[Tensor, Tensor]:
+        def of_group(x: Tensor, first_bias: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
             z, slopes = torch.addmm(first_bias, x, of_x), []
             for layer in (*hidden, last):
                 s = z.sigmoid()
                 h = z.mul_(s)
                 slopes.append(s.lerp_(s.new_ones(()), h))  # silu' = σ + silu (1 − σ)
                 z = layer(h)
-            return z, trace(slopes)
+            return z, torch.stack([trace(slopes, scratch) for trace in blocks]).sum(0)
 
         @torch.no_grad()
         def field(x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
@@ -142,10 +150,14 @@ class MLP(nn.Module):
             if times.stride(0) == 0:  # One time for all points: its features are made once.
                 times = times[:1]
             context = F.linear(self._context(times, None), of_context, first.bias)
-            # For all points at once, what lies between would outgrow the cache.
-            contexts = context.expand(len(x), -1)
-            groups = zip(torch.split(x, 512), torch.split(contexts, 512), strict=True)
-            velocity, divergence = zip(*(of_group(*group) for group in groups), strict=True)
+            groups = zip(
+                torch.split(x, _POINTS),
+                torch.split(context.expand(len(x), -1), _POINTS),
+                strict=True,
+            )
+            size = min(len(x), _POINTS) * min(self.dim, _COORDINATES) * first.out_features
+            scratch = x.new_empty(2, size)
+            velocity, divergence = zip(*(of_group(*g, scratch) for g in groups), strict=True)
             return torch.cat(velocity), torch.cat(divergence)
 
         return field
@@ -166,19 +178,27 @@ class MLP(nn.Module):
         return features
 
 
+# The divergence is computed for so many points and coordinates at a time: what lies between then
+# stays in the cache, and small enough for the allocator to keep.
+_POINTS, _COORDINATES = 512, 4
+
+
 def _jacobian_trace(
     w_in: Tensor, hidden: Sequence[Tensor], w_out: Tensor
-) -> Callable[[list[Tensor]], Tensor]:
+) -> Callable[[list[Tensor], Tensor], Tensor]:
     """Return the function that takes the slopes of each layer, `[b w]`, to the trace, `[b]`.
+
+    Its second argument is memory to work in, two rows of at least b d w numbers.
 
     The product is formed from both ends and they meet at one layer: x to there in `left`, from
     there to v in `right`, `[b d w]` each. At either end, two matrices that do not depend on the
     point stand around one diagonal; their product is made here, once.
 
     Args:
-        w_in: The first layer's weights of x, transposed, `[d w]`.
+        w_in: The first layer's weights of x, transposed, `[d w]`; or some of the rows, for the sum
+            over these coordinates.
         hidden: Weights of the other hidden layers, `[w w]` each.
-        w_out: Weights of the last layer, `[d w]`.
+        w_out: Weights of the last layer, `[d w]`, or the same rows.
     """
     d, w = w_in.shape
     if hidden:
@@ -186,15 +206,18 @@ def _jacobian_trace(
     if len(hidden) > 1:
         out_of = torch.einsum("lk, il -> lik", hidden[-1], w_out).reshape(w, d * w)
 
-    def trace(slopes: list[Tensor]) -> Tensor:
+    def trace(slopes: list[Tensor], scratch: Tensor) -> Tensor:
+        b = len(slopes[0])
+        at_left, at_right = scratch[:, : b * d * w].view(2, b, d * w)
         left, right, between = w_in, w_out, list(slopes)
         if hidden:
-            left = (between.pop(0) @ into).view(-1, d, w)
+            left = torch.mm(between.pop(0), into, out=at_left).view(b, d, w)
         if len(hidden) > 1:
-            right = (between.pop() @ out_of).view(-1, d, w)
+            right = torch.mm(between.pop(), out_of, out=at_right).view(b, d, w)
         *passed, meeting = between
         for slope, weight in zip(passed, hidden[1:-1], strict=True):
             left = (slope[:, None] * left) @ weight.T
-        return (left * right * meeting[:, None]).flatten(1).sum(1)
+        product = torch.mul(right, meeting[:, None], out=at_right.view(b, d, w))
+        return product.mul_(left).flatten(1).sum(1)
 
     return trace
