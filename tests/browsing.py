@@ -54,6 +54,18 @@ LOOK = """
 # Whether a line of text does not fit into its place.
 CUT_OFF = "r => r.scrollHeight > r.clientHeight + 1 || r.scrollWidth > r.clientWidth + 1"
 
+# The menus whose longest entry does not fit: by itself, each would be as wide as that entry.
+NARROW_MENUS = """
+() => [...document.querySelectorAll('.fm-select')].filter((menu) => {
+  const free = menu.cloneNode(true);
+  free.style.cssText = 'flex: none; width: auto; position: absolute';
+  menu.after(free);
+  const narrow = menu.offsetWidth < free.offsetWidth;
+  free.remove();
+  return narrow;
+}).map((menu) => menu.getAttribute('aria-label'))
+"""
+
 # As wide as the book's text.
 PAGE = """\
 <!doctype html>

@@ -14,7 +14,6 @@ from browsing import (
     no_buffers,
     picture_stays,
     poison,
-    reaches,
     readout,
     slide,
 )
@@ -259,28 +258,6 @@ def test_a_picture_is_chosen_by_mouse_and_by_keyboard(live):
     ink(page)
     agrees(page, scale=0.0, chosen=13)
     assert ink(page) != seen
-    assert not page.trouble, page.trouble
-
-
-def test_play_and_pause(live):
-    page = live(DigitPainter(**FAST))
-    button = page.get_by_role("button", name="Play")
-    still = ink(page)
-    page.wait_for_timeout(200)
-    assert ink(page) == still, "nothing moves by itself"
-    button.click()  # from the end it begins anew
-    reaches(page, "time t", "v < 0.5")
-    page.get_by_role("button", name="Pause").click()
-    paused = ink(page)
-    page.wait_for_timeout(200)
-    assert ink(page) == paused
-    assert paused != still
-    slide(page, "time t", 0.96)
-    button.focus()
-    page.keyboard.press("Enter")
-    reaches(page, "time t", "v === 1")
-    button.wait_for()
-    agrees(page)
     assert not page.trouble, page.trouble
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import LOOK, PHONE, changes, fits_a_phone, says, settled
+from browsing import LOOK, PHONE, changes, fits_a_phone, reaches, says, settled, slide
 from figure_cases import CASES, walk_by_keyboard
 
 from fmtutor import widgets
@@ -134,6 +134,44 @@ def test_on_a_phone_it_suits_a_finger_and_follows_the_theme(live, name, theme):
         assert min(box["width"], box["height"]) >= 32, "large enough for a finger"
     color = figure.evaluate("f => getComputedStyle(f).color")
     assert (sum(map(float, re.findall(r"\d+", color)[:3])) > 380) == (theme == "dark")
+    assert not page.trouble, page.trouble
+
+
+# Whether light ink, none of it transparent, is on the canvas.
+LIGHT_INK = """
+(canvas) => {
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  for (let i = 0; i < pixels.length; i += 4)
+    if (pixels[i + 3] > 200 && Math.min(...pixels.subarray(i, i + 3)) > 190) return true;
+  return false;
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["PathExplorer", "PosteriorExplorer"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_ink_follows_the_theme(live, name, theme):
+    _, figure = opened(live, name, theme=theme)
+    assert figure.locator("canvas").evaluate(LIGHT_INK) == (theme == "dark")
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.play == "Play"])
+def test_it_plays_pauses_goes_on_and_begins_anew(live, name):
+    page, figure = opened(live, name)
+    play, still = page.get_by_role("button", name="Play"), settled(figure)
+    play.click()
+    reaches(page, "time t", "v > 0.3")
+    page.get_by_role("button", name="Pause").click()
+    assert settled(figure) != still
+    slide(page, "time t", 0.96)
+    play.focus()
+    page.keyboard.press("Enter")  # it goes on from there
+    reaches(page, "time t", "v === 1")
+    end = settled(figure)
+    play.click()  # from the end it begins anew
+    reaches(page, "time t", "v < 0.5")
+    play.wait_for()
+    assert settled(figure) == end
     assert not page.trouble, page.trouble
 
 

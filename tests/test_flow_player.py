@@ -11,7 +11,6 @@ from browsing import (
     no_buffers,
     picture_stays,
     poison,
-    reaches,
     readout,
     says,
     slide,
@@ -130,52 +129,6 @@ def test_menu_boxes_and_number_of_particles(live):
     assert numbers(readout(page)) == pytest.approx(expected(moons, 1.0), abs=0.0051)
     assert "moons" in page.locator("canvas").get_attribute("aria-label")
     assert not page.trouble, page.trouble
-
-
-def test_play_pause_and_keyboard(live):
-    page = live(FlowPlayer(time=0.0, **ONE))
-    time = control(page, "time t")
-    button = page.get_by_role("button")
-    assert button.inner_text() == "Play"
-    still = ink(page)
-    page.wait_for_timeout(300)
-    assert ink(page) == still, "nothing moves by itself"
-    button.focus()
-    page.keyboard.press("Enter")
-    reaches(page, "time t", "v > 0.05")
-    assert button.inner_text() == "Pause"
-    page.keyboard.press("Enter")
-    assert button.inner_text() == "Play"
-    paused = ink(page)
-    page.wait_for_timeout(300)
-    assert ink(page) == paused
-    assert paused != still
-    time.focus()
-    before = float(time.input_value())
-    page.keyboard.press("ArrowRight")
-    assert float(time.input_value()) == pytest.approx(before + 0.02, abs=0.011)
-    page.keyboard.press("End")
-    says(page, r"t = 1\.00")
-    button.click()  # from the end it begins anew
-    reaches(page, "time t", "v < 0.5")
-    button.filter(has_text="Play").wait_for()
-    assert float(time.input_value()) == 1.0, "it ends at the data"
-    assert not page.trouble, page.trouble
-
-
-def test_it_rests_while_it_is_out_of_view(live):
-    page = live(FlowPlayer(time=0.0, **ONE))
-    page.evaluate("() => document.querySelector('#after').style.marginTop = '5000px'")
-    page.get_by_role("button").click()
-    reaches(page, "time t", "v > 0.02")
-    page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_timeout(300)
-    time = control(page, "time t")
-    before = time.input_value()
-    page.wait_for_timeout(500)
-    assert time.input_value() == before
-    page.evaluate("() => scrollTo(0, 0)")
-    reaches(page, "time t", f"v !== {before}")
 
 
 @pytest.mark.parametrize("damage", [poison, no_buffers, change(particles=0), dict.clear])

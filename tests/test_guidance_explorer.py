@@ -11,7 +11,6 @@ from browsing import (
     no_buffers,
     picture_stays,
     poison,
-    reaches,
     readout,
     slide,
 )
@@ -137,29 +136,6 @@ def test_the_slider_of_the_scale_by_keyboard(live):
     # Between two steps, too.
     slide(page, "time t", 0.74)
     assert agrees(page, time=0.74, scale=0.0)
-    assert not page.trouble, page.trouble
-
-
-def test_play_and_pause(live):
-    page = live(GuidanceExplorer(**FEW))
-    button = page.get_by_role("button", name="Play")
-    still = ink(page)
-    page.wait_for_timeout(200)
-    assert ink(page) == still, "nothing moves by itself"
-    button.click()  # from the end it begins anew
-    reaches(page, "time t", "v < 0.5")
-    page.get_by_role("button", name="Pause").click()
-    paused = ink(page)
-    page.wait_for_timeout(200)
-    assert ink(page) == paused
-    assert paused != still
-    slide(page, "time t", 0.96)
-    button.focus()
-    page.keyboard.press("Enter")
-    ink(page)
-    assert float(control(page, "time t").input_value()) > 0.95, "it goes on where it was"
-    button.wait_for()
-    assert agrees(page)
     assert not page.trouble, page.trouble
 
 

@@ -10,7 +10,6 @@ from browsing import (
     control,
     ink,
     picture_stays,
-    reaches,
     readout,
     slide,
 )
@@ -194,38 +193,6 @@ def test_the_ends_are_dragged_by_mouse_and_by_keyboard(live):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowUp")
     assert float(control(page, "time t").input_value()) == 0.42
-    assert not page.trouble, page.trouble
-
-
-def test_play_and_pause(live):
-    page = live(PathExplorer(time=0.9))
-    time, button = control(page, "time t"), page.get_by_role("button", name="Play")
-    still = ink(page)
-    page.wait_for_timeout(200)
-    assert ink(page) == still, "nothing moves by itself"
-    button.click()
-    reaches(page, "time t", "v === 1")
-    button.wait_for()
-    button.focus()
-    page.keyboard.press("Enter")  # from the end it begins anew
-    reaches(page, "time t", "v < 0.5")
-    page.keyboard.press("Enter")
-    paused = time.input_value()
-    page.wait_for_timeout(200)
-    assert time.input_value() == paused
-    assert not page.trouble, page.trouble
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_ink_follows_the_theme(live, theme):
-    page = live(PathExplorer(), theme=theme)
-    light = page.locator(".fm-canvas").evaluate(
-        "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        " for (let i = 0; i < d.length; i += 4)"
-        "   if (d[i + 3] > 250 && Math.min(d[i], d[i + 1], d[i + 2]) > 190) return true;"
-        " return false; }"
-    )
-    assert light == (theme == "dark")
     assert not page.trouble, page.trouble
 
 

@@ -225,19 +225,6 @@ def test_the_particle_follows_the_field(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_ink_follows_the_theme(live, theme):
-    page = live(PosteriorExplorer(), theme=theme)
-    light = page.locator(".fm-canvas").evaluate(
-        "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        " for (let i = 0; i < d.length; i += 4)"
-        "   if (d[i + 3] > 200 && Math.min(d[i], d[i + 1], d[i + 2]) > 190) return true;"
-        " return false; }"
-    )
-    assert light == (theme == "dark")
-    assert not page.trouble, page.trouble
-
-
 @pytest.mark.parametrize(
     "damage",
     [change(data=[]), change(point=[1.0, None]), change(_settings={}), change(time=1), dict.clear],

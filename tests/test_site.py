@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browsing import CUT_OFF, DESKTOP, PATIENCE, PHONE, watch
+from browsing import CUT_OFF, DESKTOP, NARROW_MENUS, PATIENCE, PHONE, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))
@@ -81,6 +81,22 @@ UNFIT = """
 """
 
 
+# Text in which a formula, a role or an emphasis was left as its author typed it.
+UNSET = r"""
+() => {
+  const walker = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walker.nextNode()) {
+    const { data, parentElement } = walker.currentNode;
+    const typed = /\$|\\[a-z([]|\{[a-z:]+\}`|\*\*/.test(data);
+    if (typed && !parentElement.closest('pre, code, script, style, mjx-container'))
+      found.push(data.trim());
+  }
+  return found;
+}
+"""
+
+
 @pytest.fixture(scope="module", params=PAGES)
 def opened(request, browser, address):
     """A page of the book, loaded once for all tests; its troubles are in `opened.trouble`.
@@ -120,6 +136,10 @@ def test_page_loads_without_trouble(opened):
     assert opened.locator("article h1").count() == 1
 
 
+def test_nothing_is_left_as_typed(opened):
+    assert opened.evaluate(UNSET) == []
+
+
 def test_figures_are_described(opened):
     for alt, source in opened.locator("article img").evaluate_all(
         "images => images.map((i) => [i.alt.trim(), i.getAttribute('src')])"
@@ -142,13 +162,14 @@ def test_page_fits_a_phone(opened):
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_live_figures_live_and_their_line_is_whole(opened, size):
+def test_live_figures_live_and_their_words_are_whole(opened, size):
     look(opened, size=size)
     for place in opened.locator(".fm-live").all():
         place.scroll_into_view_if_needed()
         line = place.locator(".fm-figure .fm-readout:not(:empty)")
         line.wait_for()
         assert not line.evaluate(CUT_OFF), f"cut off: {line.inner_text()}"
+    assert opened.evaluate(NARROW_MENUS) == []
     assert not opened.trouble, opened.trouble
 
 

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -135,20 +135,32 @@ def _add_train(commands: Any) -> None:
             settings.add_argument(name, type=kind, metavar=metavar or "N,N,...", help=text)
 
 
-def _add_sample(commands: Any) -> None:
-    parser = commands.add_parser(
-        "sample",
-        help="draw pictures with a trained network",
-        description="Draw pictures with a trained network, a class in each column, into a PNG.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+def _reader(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], **texts: str
+) -> argparse.ArgumentParser:
+    """Return the parser of a command that reads a trained network."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **texts
     )
-    parser.set_defaults(run=_sample, error=parser.error)
+    parser.set_defaults(run=run, error=parser.error)
     parser.add_argument(
         "checkpoint",
         nargs="?",
         type=Path,
         help="a .safetensors file or the directory of a run; without it, the network that comes "
         "with the package",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    return parser
+
+
+def _add_sample(commands: Any) -> None:
+    parser = _reader(
+        commands,
+        "sample",
+        _sample,
+        help="draw pictures with a trained network",
+        description="Draw pictures with a trained network, a class in each column, into a PNG.",
     )
     parser.add_argument("--out", type=Path, default=Path("samples.png"), help="the PNG file")
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers")
@@ -158,32 +170,23 @@ def _add_sample(commands: Any) -> None:
     parser.add_argument("--steps", type=int, default=25, metavar="N", help="steps of the solver")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise")
     parser.add_argument("--zoom", type=int, default=2, metavar="N", help="side of a drawn pixel")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = _reader(
+        commands,
         "evaluate",
+        _evaluate,
         help="measure how good the pictures of a trained network are",
         description="Measure the pictures of a trained network and write all numbers to a JSON "
         "file: Fréchet distance with its floor, precision and recall, accuracy of the classes, "
         "nearest training pictures, bits per dimension, quality against evaluations and guidance.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.set_defaults(run=_evaluate, error=parser.error)
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        type=Path,
-        help="a .safetensors file or the directory of a run; without it, the network that comes "
-        "with the package",
     )
     parser.add_argument("--out", type=Path, default=Path("evaluation.json"), help="the JSON file")
     parser.add_argument(
         "--pictures", type=Path, metavar="PNG", help="where to draw pictures above their neighbours"
     )
     parser.add_argument("--data-dir", type=Path, help="directory with the files of the data set")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument(
         "--features",
         choices=("auto", "classifier", "inception", "pixels"),
