@@ -3,17 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from browsing import changes, settled
-
-# The key that changes a control: towards its other end from the last value.
-KEY = """
-({ type, value, max, selectedIndex, length }) => {
-  if (type === 'checkbox') return 'Space';
-  if (type === 'range') return value === max ? 'ArrowLeft' : 'ArrowRight';
-  return selectedIndex === length - 1 ? 'ArrowUp' : 'ArrowDown';
-}
-"""
-
 
 @dataclass(frozen=True)
 class Case:
@@ -42,30 +31,3 @@ CASES = {
     "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),
     "DigitPainter": Case({"steps": 4, "time": 0.2}, play="Play"),
 }
-
-
-def walk_by_keyboard(page, figure, case):
-    """Change every control and every knob of a figure by keyboard; each must change what is seen.
-
-    `figure` is a locator, `case` says what is particular.
-    """
-    before = settled(figure)
-    controls = figure.locator("input, select")
-    assert controls.count() > 0
-    for place in controls.all():
-        label = place.get_attribute("aria-label") or place.locator("xpath=..").inner_text()
-        assert label, "a control without a name"
-        if label in case.unseen or place.is_disabled():
-            continue
-        place.focus()
-        page.keyboard.press(place.evaluate(KEY))
-        changes(figure, before)
-        before = settled(figure)
-    for label in case.knobs:
-        knob = figure.get_by_role("slider", name=label, exact=True)
-        told = knob.get_attribute("aria-valuetext")
-        knob.press("Shift+ArrowLeft")
-        changes(figure, before)
-        before = settled(figure)
-        assert knob.get_attribute("aria-valuetext") != told, label
-    assert all(figure.locator("button:not(.fm-handle)").all_inner_texts()), "each has its words"

@@ -59,20 +59,31 @@ def opened(live, figure, **settings):
     return page
 
 
-def first_loss(figure):
-    """The loss of the page's first batch, from the package."""
+def mean_loss(figure, steps=1):
+    """The mean of the losses of the page's first steps, from the package and torch's Adam."""
     data, n, random = figure.data(), SETTINGS["batch"], Random(SETTINGS["seed"] + 1)
-    rows = [random.integer(len(data)) for _ in range(n)]
-    x0, x1 = random.normals(n, 2), data[rows]
-    t = torch.tensor([random.uniform() for _ in range(n)])
-    if figure.coupling == "optimal":  # the page goes by the noise, and keeps its order
-        cost = torch.cdist(x0, x1).square()
-        paired = minibatch_ot(x0, x1)
-        order = [(paired[0] == x).all(1).nonzero().item() for x in x0]
-        x0, x1 = (points[order] for points in paired)
-        assert (x0 - x1).square().sum() < cost.diag().sum()
-    drawn = {"CondOT": CondOT(), "Cosine": Cosine()}[figure.path].sample(x0, x1, t)
-    return (figure.initial_network()(drawn.xt, t) - drawn.ut).square().mean().item()
+    path = {"CondOT": CondOT(), "Cosine": Cosine()}[figure.path]
+    network = figure.initial_network().requires_grad_()
+    optimizer = torch.optim.Adam(network.parameters(), lr=figure.learning_rate)
+    losses = []
+    for _ in range(steps):
+        rows = [random.integer(len(data)) for _ in range(n)]
+        x0, x1 = random.normals(n, 2), data[rows]
+        t = torch.tensor([random.uniform() for _ in range(n)])
+        if figure.coupling == "optimal":  # the page goes by the noise, and keeps its order
+            cost = torch.cdist(x0, x1).square()
+            paired = minibatch_ot(x0, x1)
+            order = [(paired[0] == x).all(1).nonzero().item() for x in x0]
+            x0, x1 = (points[order] for points in paired)
+            assert (x0 - x1).square().sum() < cost.diag().sum()
+        drawn = path.sample(x0, x1, t)
+        loss = (network(drawn.xt, t) - drawn.ut).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses) / steps
 
 
 def test_the_defaults_and_what_can_be_set():
@@ -159,10 +170,22 @@ def test_first_state_and_first_step_are_as_the_package_computes_them(live, setti
     before = ink(page)
     button(page, "Step").click()
     wait(page, "step 1:")
-    assert numbers(page)["loss"] == pytest.approx(first_loss(figure), abs=0.0051)
+    assert numbers(page)["loss"] == pytest.approx(mean_loss(figure), abs=0.0051)
     page.wait_for_timeout(300)
     assert numbers(page)["step"] == 1, "a step is one step"
     assert ink(page) != before
+    assert not page.trouble, page.trouble
+
+
+def test_the_learning_rate_is_that_of_the_steps(live):
+    page = opened(live, Playground(width=16))
+    control(page, "learning rate").press("End")
+    fast, slow = Playground(width=16, learning_rate=0.03), Playground(width=16)
+    for k in range(1, 6):
+        button(page, "Step").click()
+        wait(page, f"step {k}[:,]")
+    assert numbers(page)["loss"] == pytest.approx(mean_loss(fast, 5), abs=0.0051)
+    assert mean_loss(fast, 5) < mean_loss(slow, 5) - 0.1, "the slider tells"
     assert not page.trouble, page.trouble
 
 

@@ -4,14 +4,23 @@ import json
 import re
 
 import pytest
-from browsing import PATIENCE, says, settled, watch
-from figure_cases import CASES, walk_by_keyboard
+from browsing import PATIENCE, changes, says, settled, watch
+from figure_cases import CASES
 
 from fmtutor import widgets
 
 STATE = re.compile(
     r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', re.S
 )
+
+# The key that changes a control: towards its other end from the last value.
+KEY = """
+({ type, value, max, selectedIndex, length }) => {
+  if (type === 'checkbox') return 'Space';
+  if (type === 'range') return value === max ? 'ArrowLeft' : 'ArrowRight';
+  return selectedIndex === length - 1 ? 'ArrowUp' : 'ArrowDown';
+}
+"""
 
 # Each page with its figure, as the chapter makes it.
 FIGURES = {
@@ -49,12 +58,38 @@ def test_the_page_has_the_figure_that_the_other_tests_look_at(site, name):
     assert seen["state"]["_css"] == wanted["_css"]
 
 
+def walk_by_keyboard(page, figure, case):
+    """Change every control and knob of a figure by keyboard: each must change what is seen."""
+    before = settled(figure)
+    controls = figure.locator("input, select")
+    assert controls.count() > 0
+    for place in controls.all():
+        label = place.get_attribute("aria-label") or place.locator("xpath=..").inner_text()
+        assert label, "a control without a name"
+        if label in case.unseen or place.is_disabled():
+            continue
+        place.focus()
+        page.keyboard.press(place.evaluate(KEY))
+        changes(figure, before)
+        before = settled(figure)
+    for label in case.knobs:
+        knob = figure.get_by_role("slider", name=label, exact=True)
+        told = knob.get_attribute("aria-valuetext")
+        knob.press("Shift+ArrowLeft")
+        changes(figure, before)
+        before = settled(figure)
+        assert knob.get_attribute("aria-valuetext") != told, label
+    assert all(figure.locator("button:not(.fm-handle)").all_inner_texts()), "each has its words"
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_it_works_by_keyboard_with_the_network_off(browser, address, name):
     context = browser.new_context(reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     watch(page, address)
+    # The browser fetches the page's icon when it likes, also after the network is gone.
+    page.route("**/favicon.svg", lambda route: route.fulfill(body=""))
     page.goto(f"{address}{name}.html", wait_until="networkidle")
     page.evaluate("() => window.MathJax?.startup?.promise")
     context.set_offline(True)
