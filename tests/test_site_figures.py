@@ -88,10 +88,11 @@ def test_it_works_by_keyboard_with_the_network_off(browser, address, name):
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     watch(page, address)
-    # The browser fetches the page's icon when it likes, also after the network is gone.
-    page.route("**/favicon.svg", lambda route: route.fulfill(body=""))
+    # The browser fetches the page's icon when it likes, also after the network is gone; and setting
+    # the formulas takes most of a page's time.
+    for file in ("favicon.svg", "mathjax/tex-chtml.js"):
+        page.route(f"**/_static/{file}*", lambda route: route.fulfill(body=""))
     page.goto(f"{address}{name}.html", wait_until="networkidle")
-    page.evaluate("() => window.MathJax?.startup?.promise")
     context.set_offline(True)
     figure = page.locator(".fm-live .fm-figure")
     page.locator(".fm-live").scroll_into_view_if_needed()
