@@ -4,17 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import (
-    change,
-    control,
-    ink,
-    no_buffers,
-    picture_stays,
-    poison,
-    readout,
-    says,
-    slide,
-)
+from browsing import change, control, ink, no_buffers, picture_stays, poison, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor.paths import BridgePath

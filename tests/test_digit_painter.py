@@ -6,17 +6,7 @@ import re
 
 import pytest
 import torch
-from browsing import (
-    PHONE,
-    change,
-    control,
-    ink,
-    no_buffers,
-    picture_stays,
-    poison,
-    readout,
-    slide,
-)
+from browsing import PHONE, change, control, ink, no_buffers, picture_stays, poison, readout, slide
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from traitlets import TraitError

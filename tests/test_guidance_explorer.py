@@ -4,16 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import (
-    change,
-    control,
-    ink,
-    no_buffers,
-    picture_stays,
-    poison,
-    readout,
-    slide,
-)
+from browsing import change, control, ink, no_buffers, picture_stays, poison, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, guided

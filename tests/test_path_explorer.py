@@ -5,14 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import (
-    change,
-    control,
-    ink,
-    picture_stays,
-    readout,
-    slide,
-)
+from browsing import change, control, ink, picture_stays, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, VariancePreserving

@@ -5,16 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import (
-    change,
-    control,
-    ink,
-    picture_stays,
-    reaches,
-    readout,
-    says,
-    slide,
-)
+from browsing import change, control, ink, picture_stays, reaches, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, EmpiricalField, sample
