@@ -81,14 +81,15 @@ UNFIT = """
 """
 
 
-# Text in which a formula, a role or an emphasis was left as its author typed it.
+# Text in which a formula, a role or an emphasis was left as its author typed it; or the two hyphens
+# of an option, which must stay as they are, became a dash.
 UNSET = r"""
 () => {
   const walker = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT);
   const found = [];
   while (walker.nextNode()) {
     const { data, parentElement } = walker.currentNode;
-    const typed = /\$|\\[a-z([]|\{[a-z:]+\}`|\*\*/.test(data);
+    const typed = /\$|\\[a-z([]|\{[a-z:]+\}`|\*\*|(^|\s)–[a-z]/.test(data);
     if (typed && !parentElement.closest('pre, code, script, style, mjx-container'))
       found.push(data.trim());
   }
