@@ -39,7 +39,7 @@ from fmtutor import sample
 from fmtutor.images.config import PRESETS, TrainConfig
 from fmtutor.images.datasets import ImageData, to_float
 from fmtutor.images.trainer import batch_loss, network_config, train
-from fmtutor.images.unet import UNet
+from fmtutor.networks import UNet
 from fmtutor.training import update_ema
 
 GOALS = {"times_torchcfm": 4.0, "share_of_matrix_rate": 0.3}

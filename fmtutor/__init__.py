@@ -12,12 +12,12 @@ from fmtutor.couplings import independent, minibatch_ot
 from fmtutor.guidance import conditioned, drop_labels, guided
 from fmtutor.likelihood import log_prob
 from fmtutor.losses import cfm_loss, fm_loss, gaussian_loss_floor, loss_floor
-from fmtutor.models import MLP
+from fmtutor.networks import MLP
+from fmtutor.notation import VelocityField, align_time
 from fmtutor.oracles import EmpiricalField, GaussianMixture
 from fmtutor.paths import AffinePath, BridgePath, CondOT, Cosine, PathSample, VariancePreserving
 from fmtutor.solvers import CountedField, sample, sample_stochastic
 from fmtutor.training import FitResult, fit
-from fmtutor.typing import VelocityField, align_time
 
 __version__ = version("fmtutor")
 

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fmtutor.typing import Time, VelocityField, batch_time, check_points, check_same
+from fmtutor.checking import check_points, check_same
+from fmtutor.notation import Time, VelocityField, batch_time
 
 __all__ = [
     "continuity_residual",

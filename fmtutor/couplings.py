@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.typing import check_points, check_same
+from fmtutor.checking import check_points, check_same
 
 __all__ = ["independent", "minibatch_ot"]
 

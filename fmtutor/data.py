@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fmtutor.typing import as_generator
+from fmtutor.checking import as_generator
 
 __all__ = [
     "DATASETS",

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from fmtutor.typing import ConditionalField, VelocityField, check_labels, check_same
+from fmtutor.checking import check_labels, check_same
+from fmtutor.notation import ConditionalField, VelocityField
 
 __all__ = ["conditioned", "drop_labels", "guided"]
 

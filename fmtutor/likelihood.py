@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fmtutor.checking import check_points
 from fmtutor.continuity import divergence_probes, velocity_and_divergence
+from fmtutor.notation import KnowsDivergence, VelocityField
 from fmtutor.solvers import sample
-from fmtutor.typing import KnowsDivergence, VelocityField, check_points
 
 __all__ = ["log_prob", "standard_normal_log_prob"]
 

@@ -9,19 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from fmtutor.checking import as_generator, check_labels, check_points, check_same
 from fmtutor.guidance import conditioned
+from fmtutor.notation import ConditionalField, Time, VelocityField, batch_time
 from fmtutor.oracles import GaussianMixture
 from fmtutor.paths import AffinePath, BridgePath, CondOT
-from fmtutor.typing import (
-    ConditionalField,
-    Time,
-    VelocityField,
-    as_generator,
-    batch_time,
-    check_labels,
-    check_points,
-    check_same,
-)
 
 __all__ = ["Coupling", "cfm_loss", "fm_loss", "gaussian_loss_floor", "loss_floor"]
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import trange
 
+from fmtutor.checking import as_generator, check_points
 from fmtutor.likelihood import log_prob
+from fmtutor.notation import VelocityField
 from fmtutor.training import FitResult
-from fmtutor.typing import VelocityField, as_generator, check_points
 
 __all__ = ["fit_maximum_likelihood", "negative_log_likelihood"]
 

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.typing import as_generator, check_points
+from fmtutor.checking import as_generator, check_points
 
 __all__ = [
     "energy_distance",

@@ -14,16 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fmtutor.checking import as_generator, check_points, check_same
+from fmtutor.notation import Time, VelocityField, align_time, batch_time
 from fmtutor.paths import AffinePath
-from fmtutor.typing import (
-    Time,
-    VelocityField,
-    align_time,
-    as_generator,
-    batch_time,
-    check_points,
-    check_same,
-)
 
 __all__ = ["EmpiricalField", "GaussianMixture"]
 

@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fmtutor.typing import VelocityField
+from fmtutor.notation import VelocityField
 
 __all__ = [
     "COLORS",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fmtutor.typing import VelocityField, as_generator, check_points, check_same
+from fmtutor.checking import as_generator, check_points, check_same
+from fmtutor.notation import VelocityField
 
 __all__ = [
     "METHODS",

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import trange
 
+from fmtutor.checking import as_generator, check_labels, check_points
 from fmtutor.guidance import drop_labels
 from fmtutor.losses import Coupling, cfm_loss
 from fmtutor.paths import AffinePath, BridgePath, CondOT
-from fmtutor.typing import as_generator, check_labels, check_points
 
 __all__ = ["FitResult", "TimeSampler", "fit", "logit_normal", "update_ema"]
 

@@ -15,7 +15,7 @@ from fmtutor import MLP, conditioned, guided, sample
 from fmtutor.widgets import DigitPainter
 from fmtutor.widgets.digit_painter import network
 from fmtutor.widgets.packing import unpack_network
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 HELD_OUT = 300  # digits that the network has not seen: tools/widget_weights.py
 FAST = {"steps": 5}

@@ -4,7 +4,7 @@ import torch
 from grading import grader_tests
 
 from fmtutor.exercises import guidance
-from fmtutor.typing import align_time
+from fmtutor.notation import align_time
 
 
 def drop(labels, uniform, rate, null):

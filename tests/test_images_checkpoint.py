@@ -9,10 +9,9 @@ from safetensors.torch import save_file
 
 from fmtutor.guidance import conditioned, guided
 from fmtutor.images.checkpoint import load_model, save_model
-from fmtutor.images.config import UNetConfig
 from fmtutor.images.datasets import to_uint8
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
-from fmtutor.images.unet import UNet
+from fmtutor.networks import UNet, UNetConfig
 from fmtutor.solvers import sample
 
 CONFIG = UNetConfig(size=4, channels=3, classes=3, width=8, mults=(1, 2), attention=(2,), heads=2)

@@ -18,8 +18,8 @@ from fmtutor.images.config import EvaluationConfig, TrainConfig, steps_for
 from fmtutor.images.datasets import ImageData, to_float, to_uint8
 from fmtutor.images.evaluate import Judge, balanced, beside_neighbours, choose_features, evaluate
 from fmtutor.images.measures import nearest_neighbours, precision_recall
-from fmtutor.images.unet import UNet, UNetConfig
 from fmtutor.metrics import frechet_distance
+from fmtutor.networks import UNet, UNetConfig
 
 SHAPE, STD = (1, 4, 4), 0.25
 SMALL = EvaluationConfig(

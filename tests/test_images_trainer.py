@@ -22,12 +22,12 @@ from fmtutor import cfm_loss, drop_labels
 from fmtutor.couplings import minibatch_ot
 from fmtutor.images import checkpoint, trainer
 from fmtutor.images.checkpoint import load_model
-from fmtutor.images.config import PRESETS, TrainConfig, UNetConfig, learning_rate
+from fmtutor.images.config import PRESETS, TrainConfig, learning_rate
 from fmtutor.images.datasets import ImageData, to_float
 from fmtutor.images.processes import Ranks
 from fmtutor.images.run import newest_checkpoint
 from fmtutor.images.trainer import Stopped, batch_loss, network_config, step_rows, train
-from fmtutor.images.unet import UNet
+from fmtutor.networks import UNet, UNetConfig
 
 CONFIG = TrainConfig(
     patch=2, width=8, mults=(1,), attention=(), heads=1, steps=9, batch_size=8, warmup=2,

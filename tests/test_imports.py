@@ -15,21 +15,22 @@ PACKAGE = Path(fmtutor.__file__).parent
 
 # The level of each module: it may import from lower levels only (design.md).
 LEVELS = {
-    "typing": 0,
-    "data": 1,
-    "paths": 1,
-    "models": 1,
-    "solvers": 1,
-    "oracles": 2,
-    "couplings": 2,
-    "continuity": 2,
-    "guidance": 2,
-    "losses": 3,
-    "training": 4,
-    "likelihood": 4,
-    "metrics": 4,
-    "maximum_likelihood": 5,
-    "images": 6,
+    "checking": 0,
+    "notation": 1,
+    "data": 2,
+    "paths": 2,
+    "networks": 2,
+    "solvers": 2,
+    "oracles": 3,
+    "couplings": 3,
+    "continuity": 3,
+    "guidance": 3,
+    "losses": 4,
+    "training": 5,
+    "likelihood": 5,
+    "metrics": 5,
+    "maximum_likelihood": 6,
+    "images": 7,
 }
 # No numerical module imports these. They may import whatever they show.
 LEAVES = {"plotting", "widgets", "checks", "exercises"}
@@ -65,7 +66,7 @@ files = pytest.mark.parametrize("path", module_files(), ids=lambda path: path.st
 def test_every_module_has_its_place():
     parts = {part(path) for path in module_files()}
     assert parts <= LEVELS.keys() | LEAVES
-    assert {"typing", "data", "paths", "oracles", "continuity", "losses", "models"} <= parts
+    assert {"notation", "data", "paths", "oracles", "continuity", "losses", "networks"} <= parts
     assert {"solvers", "training", "metrics", "checks", "plotting"} <= parts
 
 

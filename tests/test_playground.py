@@ -24,7 +24,7 @@ from fmtutor.data import DATASETS, cluster_means
 from fmtutor.metrics import energy_distance
 from fmtutor.widgets import Playground
 from fmtutor.widgets.playground import DRAWING, SETTINGS
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 WAIT = 60_000  # milliseconds for training on a busy machine
 # Nothing at first: a page that has just been loaded has no figure yet.

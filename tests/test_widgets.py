@@ -24,7 +24,7 @@ from fmtutor.widgets.packing import (
     pack_path,
     unpack_network,
 )
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 
 class Dot(LiveFigure):

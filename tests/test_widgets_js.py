@@ -33,7 +33,7 @@ from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
 from fmtutor.widgets.base import joined_module
 from fmtutor.widgets.packing import pack_floats, pack_mixture, pack_network, pack_path
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 JS = Path(__file__).parent / "js"
 MODULES = sorted(JS.glob("*.test.mjs"))

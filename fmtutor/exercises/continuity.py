@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fmtutor.checks import grade
 from fmtutor.continuity import continuity_residual, divergence
-from fmtutor.typing import VelocityField, align_time
+from fmtutor.notation import VelocityField, align_time
 
 __all__ = [
     "grade_clock",

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fmtutor.checks import grade
-from fmtutor.typing import VelocityField
+from fmtutor.notation import VelocityField
 
 __all__ = [
     "grade_below",

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fmtutor.checks import GradeError, grade
 from fmtutor.continuity import divergence
+from fmtutor.notation import VelocityField, align_time
 from fmtutor.solvers import sample
-from fmtutor.typing import VelocityField, align_time
 
 __all__ = [
     "grade_attraction",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fmtutor.checks import grade
-from fmtutor.typing import VelocityField
+from fmtutor.notation import VelocityField
 
 __all__ = ["grade_augmented", "grade_bits", "grade_fresh", "grade_mode", "grade_variance"]
 

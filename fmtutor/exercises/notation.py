@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fmtutor.checks import grade
-from fmtutor.typing import VelocityField, align_time
+from fmtutor.notation import VelocityField, align_time
 
 __all__ = ["grade_align", "grade_contraction", "grade_convert", "grade_guidance"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fmtutor.checks import grade
+from fmtutor.notation import align_time
 from fmtutor.paths import AffinePath, CondOT, Cosine, VariancePreserving
-from fmtutor.typing import align_time
 
 __all__ = [
     "grade_clock",

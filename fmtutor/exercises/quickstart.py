@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fmtutor.checks import grade
 from fmtutor.data import cluster_means, four_clusters
+from fmtutor.notation import VelocityField, align_time
 from fmtutor.paths import CondOT
 from fmtutor.solvers import sample
-from fmtutor.typing import VelocityField, align_time
 
 __all__ = ["grade_euler", "grade_interpolate", "grade_loss", "grade_one_step"]
 

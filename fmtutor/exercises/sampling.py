@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fmtutor.checks import grade
-from fmtutor.typing import VelocityField
+from fmtutor.notation import VelocityField
 
 __all__ = ["grade_drift", "grade_encode", "grade_grid", "grade_heun", "grade_steps"]
 

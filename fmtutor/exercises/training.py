@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fmtutor.checks import grade
 from fmtutor.losses import cfm_loss
-from fmtutor.typing import VelocityField
+from fmtutor.notation import VelocityField
 
 __all__ = [
     "grade_average",

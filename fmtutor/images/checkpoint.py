@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fmtutor.images.unet import UNet, UNetConfig
+from fmtutor.networks import UNet, UNetConfig
 
 __all__ = [
     "load_model",

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from fmtutor.checking import check_labels, check_points
 from fmtutor.images.checkpoint import write_atomically
 from fmtutor.images.datasets import to_float
-from fmtutor.typing import check_labels, check_points
 
 __all__ = ["WEIGHTS", "Classifier", "accuracy", "load_classifier", "save_classifier"]
 

@@ -20,7 +20,7 @@ from fmtutor.images.config import PRESETS, EvaluationConfig, TrainConfig, steps_
 
 if TYPE_CHECKING:
     from fmtutor.images.datasets import ImageData
-    from fmtutor.images.unet import UNet
+    from fmtutor.networks import UNet
 
 __all__ = ["attribute_help", "main"]
 

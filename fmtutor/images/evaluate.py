@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fmtutor.checking import as_generator
 from fmtutor.guidance import conditioned
 from fmtutor.images.classifier import Classifier, accuracy, load_classifier
 from fmtutor.images.config import EvaluationConfig, steps_for
@@ -30,10 +31,9 @@ from fmtutor.images.measures import (
     precision_recall,
 )
 from fmtutor.images.pictures import draw_pictures
-from fmtutor.images.unet import UNet
 from fmtutor.metrics import frechet_distance
+from fmtutor.networks import UNet
 from fmtutor.solvers import TABLEAUX
-from fmtutor.typing import as_generator
 
 __all__ = [
     "Features",

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fmtutor.checking import check_points
 from fmtutor.images.datasets import to_float
 from fmtutor.likelihood import log_prob
-from fmtutor.typing import VelocityField, check_points
+from fmtutor.notation import VelocityField
 
 __all__ = [
     "Embedding",

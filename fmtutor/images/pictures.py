@@ -13,9 +13,9 @@ from torch import Tensor
 from fmtutor.guidance import conditioned, guided
 from fmtutor.images.checkpoint import write_atomically
 from fmtutor.images.datasets import to_uint8
-from fmtutor.images.unet import UNet
+from fmtutor.networks import UNet
+from fmtutor.notation import VelocityField
 from fmtutor.solvers import sample
-from fmtutor.typing import VelocityField
 
 __all__ = ["draw_pictures", "picture_grid", "save_png"]
 

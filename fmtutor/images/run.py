@@ -26,7 +26,7 @@ from fmtutor.images.checkpoint import (
     write_atomically,
 )
 from fmtutor.images.config import TrainConfig
-from fmtutor.images.unet import UNet, UNetConfig
+from fmtutor.networks import UNet, UNetConfig
 
 __all__ = [
     "Run",

@@ -31,10 +31,10 @@ from fmtutor.images.run import (
     save_average,
     save_run,
 )
-from fmtutor.images.unet import UNet, UNetConfig
 from fmtutor.losses import cfm_loss
+from fmtutor.networks import UNet, UNetConfig
+from fmtutor.notation import VelocityField
 from fmtutor.training import update_ema
-from fmtutor.typing import VelocityField
 
 __all__ = ["Stopped", "TrainConfig", "batch_loss", "network_config", "step_rows", "train"]
 

@@ -225,7 +225,7 @@ function silu(a, n) {
  *   frequencies: number[]}} Architecture
  */
 
-/** `fmtutor.models.MLP`: the point, Fourier features of time and perhaps a label in, v out. */
+/** `fmtutor.networks.MLP`: the point, Fourier features of time and perhaps a label in, v out. */
 export class MLP {
   /**
    * @param {Architecture} architecture

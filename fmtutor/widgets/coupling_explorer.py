@@ -13,12 +13,12 @@ from torch import Tensor
 from fmtutor.couplings import minibatch_ot
 from fmtutor.data import cluster_means
 from fmtutor.metrics import straightness
+from fmtutor.notation import Time, VelocityField
 from fmtutor.plotting import COLORS, blend, scatter
 from fmtutor.solvers import sample
-from fmtutor.typing import Time, VelocityField
 from fmtutor.widgets.base import Finite, LiveFigure
 from fmtutor.widgets.packing import pack_floats
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["PAIRINGS", "VIEWS", "CouplingExplorer"]
 

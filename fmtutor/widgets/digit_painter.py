@@ -16,13 +16,13 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fmtutor.guidance import conditioned, guided
-from fmtutor.models import MLP
+from fmtutor.networks import MLP
+from fmtutor.notation import VelocityField
 from fmtutor.plotting import COLORS, blend
 from fmtutor.solvers import TABLEAUX, sample
-from fmtutor.typing import VelocityField
 from fmtutor.widgets.base import Finite, LiveFigure
 from fmtutor.widgets.packing import build_network, pack_network
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["METHODS", "NETWORK", "WEIGHTS", "DigitPainter", "network"]
 

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fmtutor.data import DATASETS
-from fmtutor.models import MLP
+from fmtutor.networks import MLP
 from fmtutor.plotting import arrows, blend, scatter, trajectories
 from fmtutor.solvers import sample
 from fmtutor.widgets.base import Finite, LiveFigure
 from fmtutor.widgets.packing import build_network, pack_network
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["NETWORK", "WEIGHTS", "FlowPlayer", "network", "read_weights"]
 

@@ -15,7 +15,7 @@ from fmtutor.paths import CondOT
 from fmtutor.plotting import COLORS
 from fmtutor.widgets.base import Finite, LiveFigure
 from fmtutor.widgets.packing import pack_path
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["GradientExplorer", "Quadratic"]
 

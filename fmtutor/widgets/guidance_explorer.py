@@ -12,14 +12,14 @@ from matplotlib.patches import Circle
 from torch import Tensor
 
 from fmtutor.guidance import guided
+from fmtutor.notation import VelocityField
 from fmtutor.oracles import GaussianMixture
 from fmtutor.paths import CondOT
 from fmtutor.plotting import COLORS, arrows, scatter
 from fmtutor.solvers import sample
-from fmtutor.typing import VelocityField
 from fmtutor.widgets.base import Finite, LiveFigure
 from fmtutor.widgets.packing import pack_mixture, pack_path
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["GuidanceExplorer", "Result", "clusters"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmtutor.models import MLP
+from fmtutor.checking import check_points
+from fmtutor.networks import MLP
 from fmtutor.oracles import GaussianMixture
 from fmtutor.paths import AffinePath
-from fmtutor.typing import check_points
 
 __all__ = [
     "build_network",

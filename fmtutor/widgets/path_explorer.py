@@ -13,7 +13,7 @@ from torch import Tensor
 from fmtutor.paths import AffinePath, CondOT, Cosine, PathSample, VariancePreserving
 from fmtutor.plotting import COLORS, blend, scatter
 from fmtutor.widgets.base import Finite, LiveFigure
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["SCHEDULES", "PathExplorer"]
 

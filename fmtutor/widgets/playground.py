@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from fmtutor.data import DATASETS
 from fmtutor.metrics import energy_distance
-from fmtutor.models import MLP
+from fmtutor.networks import MLP
 from fmtutor.oracles import EmpiricalField
 from fmtutor.paths import AffinePath, CondOT, Cosine
 from fmtutor.plotting import COLORS, blend, grid_points, scatter
 from fmtutor.solvers import sample
 from fmtutor.widgets.base import Finite, LiveFigure
 from fmtutor.widgets.packing import pack_floats
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["DRAWING", "Playground"]
 

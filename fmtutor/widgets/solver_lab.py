@@ -16,7 +16,7 @@ from fmtutor.plotting import COLORS, density, scatter, trajectories
 from fmtutor.solvers import TABLEAUX, sample
 from fmtutor.widgets.base import Finite, LiveFigure
 from fmtutor.widgets.packing import pack_mixture
-from fmtutor.widgets.random import Random
+from fmtutor.widgets.rng import Random
 
 __all__ = ["INKS", "MIXTURES", "NAMES", "STEPS", "SolverLab"]
 

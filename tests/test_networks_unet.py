@@ -8,8 +8,8 @@ import torch
 
 from fmtutor import cfm_loss, conditioned, guided, sample
 from fmtutor.images.config import PRESETS
-from fmtutor.images.unet import UNet, UNetConfig
-from fmtutor.typing import VelocityField
+from fmtutor.networks import UNet, UNetConfig
+from fmtutor.notation import VelocityField
 
 TINY = UNetConfig(size=8, classes=3, width=8, mults=(1, 2), attention=(4,), heads=2)
 

@@ -10,32 +10,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fmtutor.typing import Time, align_time, as_generator, batch_time, check_points, check_same
+from fmtutor.notation import PathSample, Time, align_time, batch_points, batch_time
 
-__all__ = ["AffinePath", "BridgePath", "CondOT", "Cosine", "PathSample", "VariancePreserving"]
-
-
-class PathSample(NamedTuple):
-    """One draw from a path: the two ends, the time, the point between and its velocity.
-
-    Attributes:
-        x0: Noise `[b ...]`.
-        x1: Data `[b ...]`.
-        t: Times `[b]`.
-        xt: Points on the path `[b ...]`.
-        ut: The regression target, the velocity of the path at `xt`, `[b ...]`.
-    """
-
-    x0: Tensor
-    x1: Tensor
-    t: Tensor
-    xt: Tensor
-    ut: Tensor
+__all__ = ["AffinePath", "CondOT", "Cosine", "VariancePreserving"]
 
 
 class AffinePath(ABC):
@@ -90,7 +71,7 @@ class AffinePath(ABC):
         Raises:
             ValueError: If the target has no finite limit, as where σ' diverges.
         """
-        t = _check(x0, "x0", x1, t)
+        t = batch_points(x0, "x0", x1, t)
         alpha, sigma, d_alpha, d_sigma = self._coefficients(t, x1)
         if not _all(d_sigma.isfinite()):
             raise ValueError(
@@ -109,7 +90,7 @@ class AffinePath(ABC):
         Raises:
             ValueError: If σ(t) = 0.
         """
-        t = _check(xt, "xt", x1, t)
+        t = batch_points(xt, "xt", x1, t)
         alpha, sigma, d_alpha, d_sigma = self._coefficients(t, x1)
         self._refuse_zero(sigma, "the conditional velocity")
         return (d_sigma / sigma) * (xt - alpha * x1) + d_alpha * x1
@@ -123,7 +104,7 @@ class AffinePath(ABC):
         Raises:
             ValueError: If σ(t) = 0.
         """
-        t = _check(xt, "xt", x1, t)
+        t = batch_points(xt, "xt", x1, t)
         alpha, sigma, _, _ = self._coefficients(t, x1)
         self._refuse_zero(sigma, "the density")
         z = (xt - alpha * x1) / sigma
@@ -185,7 +166,7 @@ class AffinePath(ABC):
             ValueError: If α(t) = 0: pure noise has the same score whatever the data, so the score
                 does not determine the velocity there.
         """
-        t = _check(score, "score", xt, t, "xt")
+        t = batch_points(score, "score", xt, t, "xt")
         alpha, sigma, d_alpha, _ = self._coefficients(t, xt)
         if not _all(alpha != 0):
             raise ValueError(f"the score does not determine the velocity of {self} where α(t) = 0")
@@ -198,7 +179,7 @@ class AffinePath(ABC):
         return alpha, sigma, d_alpha, d_sigma
 
     def _solvable(self, v: Tensor, xt: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        coefficients = self._coefficients(_check(v, "v", xt, t, "xt"), xt)
+        coefficients = self._coefficients(batch_points(v, "v", xt, t, "xt"), xt)
         if not _all(coefficients[3].isfinite()):
             raise ValueError(f"{self} cannot be solved for its ends at t = 1, where σ' diverges")
         return coefficients
@@ -331,79 +312,6 @@ class VariancePreserving(AffinePath):
     def half_d_variance(self, t: Time) -> Tensor:
         """Return σσ' = −αα'."""
         return -self.alpha(t) * self.d_alpha(t)
-
-
-@dataclass(frozen=True)
-class BridgePath:
-    """The bridge p_t(x|x0, x1) = N((1 − t) x0 + t x1, σ² I): a tube of constant width.
-
-    It conditions on both ends. Its ends are not exactly noise and data but both widened by σ; with
-    σ = 0 it is the straight line itself, the Dirac limit, and its density raises. Target and
-    conditional velocity are x1 − x0 wherever in the tube a point lies. Arguments and errors are
-    those of `AffinePath`.
-
-    Attributes:
-        sigma: Standard deviation of the tube, at least 0.
-
-    Reference: tong2024
-    Chapter: paths
-    """
-
-    sigma: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse a negative width."""
-        if not 0 <= self.sigma < math.inf:
-            raise ValueError(f"sigma must be finite and at least 0, but {self.sigma} came")
-
-    def sample(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        t: Time,
-        *,
-        seed: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> PathSample:
-        """Draw x_t = (1 − t) x0 + t x1 + σε with ε ~ N(0, I), and the target x1 − x0.
-
-        ε comes from `seed` or `generator`, or with neither from torch's global state.
-        """
-        t = _check(x0, "x0", x1, t)
-        time = align_time(t, x1)
-        xt = (1 - time) * x0 + time * x1
-        if self.sigma > 0:
-            g = as_generator(seed, generator, x1.device)
-            noise = torch.randn(x1.shape, generator=g, dtype=x1.dtype, device=x1.device)
-            xt = xt + self.sigma * noise
-        return PathSample(x0, x1, t, xt, x1 - x0)
-
-    def conditional_velocity(self, xt: Tensor, x1: Tensor, t: Time, *, x0: Tensor) -> Tensor:
-        """Return u_t(x|x0, x1) = x1 − x0, whatever `xt` `[b ...]` and `t` are."""
-        _check(xt, "xt", x1, t)
-        check_same("x0", x0, "x1", x1)
-        return x1 - x0
-
-    def log_prob(self, xt: Tensor, x1: Tensor, t: Time, *, x0: Tensor) -> Tensor:
-        """Return log N(x; (1 − t) x0 + t x1, σ² I) in nats, `[b]`.
-
-        Raises:
-            ValueError: If the width is 0: the path is then a point mass.
-        """
-        time = align_time(_check(xt, "xt", x1, t), x1)
-        check_same("x0", x0, "x1", x1)
-        if self.sigma == 0:
-            raise ValueError("the density of BridgePath(0) does not exist: it is a point mass")
-        z = (xt - (1 - time) * x0 - time * x1) / self.sigma
-        constant = math.log(self.sigma) + 0.5 * math.log(2 * math.pi)
-        return (-0.5 * z.square() - constant).reshape(len(z), -1).sum(1)
-
-
-def _check(x: Tensor, name: str, other: Tensor, t: Time, other_name: str = "x1") -> Tensor:
-    check_points(x, name)
-    check_points(other, other_name)
-    check_same(name, x, other_name, other)
-    return batch_time(t, x)
 
 
 def _tensor(t: Time) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fmtutor.continuity import divergence
-from fmtutor.models import MLP, TimeEmbedding
+from fmtutor.networks import MLP, TimeEmbedding
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,71 @@ a block on the way down has left at that resolution, so that no detail has to pa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fmtutor.images.config import UNetConfig
-from fmtutor.models import TimeEmbedding
-from fmtutor.typing import Time, batch_label, batch_time, check_points
+from fmtutor.checking import check_points
+from fmtutor.networks.embedding import TimeEmbedding
+from fmtutor.notation import Time, batch_label, batch_time
 
 __all__ = ["Attention", "ResidualBlock", "Stage", "UNet", "UNetConfig"]
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """What describes a `UNet` in full.
+
+    Attributes:
+        size: Height and width of a picture.
+        channels: Channels of a picture, 1 for grey ones, 3 for colours.
+        classes: Number of labels, without the null label; 0 for a network that takes none.
+        patch: Side of a patch, in pixels: its values are channels to the network, whose first
+            resolution is `size / patch`. That is halved `len(mults) - 1` times.
+        width: Channels at the first resolution.
+        mults: Channels at each resolution, as a multiple of `width`.
+        blocks: Residual blocks at each resolution, on the way down and again on the way up.
+        attention: The resolutions (heights) at which each block is followed by attention.
+        heads: Heads of an attention.
+        dropout: Probability with which a block drops a channel's value in training.
+
+    Raises:
+        ValueError: If a number is out of its range, or the size cannot be halved that often.
+
+    Chapter: images
+    """
+
+    size: int = 28
+    channels: int = 1
+    classes: int = 0
+    patch: int = 1
+    width: int = 32
+    mults: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 1
+    attention: tuple[int, ...] = (7,)
+    heads: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = (self.size, self.channels, self.patch, self.width, self.blocks, self.heads)
+        if min(*sizes, *self.mults, len(self.mults)) < 1 or self.classes < 0:
+            raise ValueError(f"sizes must be at least 1 and classes at least 0, but {self} came")
+        if self.size % (self.patch * 2 ** (len(self.mults) - 1)):
+            raise ValueError(
+                f"a size of {self.size} cannot be divided by patch {self.patch} and halved "
+                f"{len(self.mults) - 1} times, as the resolutions of mults {self.mults} ask for"
+            )
+        heights = [self.size // self.patch // 2**k for k in range(len(self.mults))]
+        if not {*self.attention} <= {*heights}:
+            known = ", ".join(map(str, heights))
+            raise ValueError(f"attention at {self.attention}, but the resolutions are {known}")
+        if self.attention and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), but {self.dropout} came")
 
 
 class UNet(nn.Module):

@@ -8,23 +8,23 @@ left, and randomness comes from an explicit generator.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from fmtutor.checking import check_labels, check_points, check_same
+
 __all__ = [
     "ConditionalField",
     "KnowsDivergence",
+    "PathSample",
     "Time",
     "VelocityField",
     "align_time",
-    "as_generator",
     "batch_label",
+    "batch_points",
     "batch_time",
-    "check_labels",
-    "check_points",
-    "check_same",
 ]
 
 Time = float | Tensor
@@ -67,6 +67,24 @@ class ConditionalField(Protocol):
         ...
 
 
+class PathSample(NamedTuple):
+    """One draw from a path: the two ends, the time, the point between and its velocity.
+
+    Attributes:
+        x0: Noise `[b ...]`.
+        x1: Data `[b ...]`.
+        t: Times `[b]`.
+        xt: Points on the path `[b ...]`.
+        ut: The regression target, the velocity of the path at `xt`, `[b ...]`.
+    """
+
+    x0: Tensor
+    x1: Tensor
+    t: Tensor
+    xt: Tensor
+    ut: Tensor
+
+
 def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:
     """Bring a time to the form `[b]` that belongs to the points `x` `[b ...]`.
 
@@ -96,6 +114,31 @@ def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:
             bad = t.detach().reshape(-1)[~inside.reshape(-1)][0].item()
             raise ValueError(f"t must lie in [0, 1] (0 is noise, 1 is data), but t = {bad:g} came")
     return t.expand(x.shape[0])
+
+
+def batch_points(x: Tensor, name: str, other: Tensor, t: Time, other_name: str = "x1") -> Tensor:
+    """Refuse two batches of points that do not match; return the times `[b]` that belong to them.
+
+    Args:
+        x: Points `[b ...]`.
+        name: Their name in an error.
+        other: Points of the same shape, dtype and device.
+        t: A float, a 0-d tensor or `[b]`, in [0, 1].
+        other_name: The name of `other` in an error.
+
+    Returns:
+        Times `[b]`.
+
+    Raises:
+        TypeError: If a dtype is not floating point, or the dtypes differ.
+        ValueError: If shapes or devices differ, or a time lies outside [0, 1].
+
+    Chapter: notation
+    """
+    check_points(x, name)
+    check_points(other, other_name)
+    check_same(name, x, other_name, other)
+    return batch_time(t, x)
 
 
 def batch_label(label: Tensor | int | None, x: Tensor, classes: int) -> Tensor:
@@ -146,102 +189,3 @@ def align_time(t: Tensor, x: Tensor) -> Tensor:
             f"for x of shape {[*x.shape]}"
         )
     return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim == 1 else t
-
-
-def check_points(x: Tensor, name: str = "x", *, finite: bool = False) -> None:
-    """Refuse what is not a non-empty batch of floating-point points `[b ...]`.
-
-    Args:
-        x: The tensor to look at.
-        name: Its name in the error.
-        finite: Whether NaN and infinity are refused, too (reads every value).
-
-    Raises:
-        TypeError: If `x` is not a floating-point tensor.
-        ValueError: If it has no batch axis or no element, or a value is not finite.
-    """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, but a {type(x).__name__} came")
-    if not x.is_floating_point():
-        raise TypeError(f"{name} must be floating point, but its dtype is {x.dtype}")
-    if x.ndim < 1 or x.numel() == 0:
-        raise ValueError(f"{name} must be a non-empty batch [b ...], but its shape is {[*x.shape]}")
-    if finite and not bool(x.isfinite().all()):
-        count = int((~x.isfinite()).sum())
-        raise ValueError(f"{name} must be finite, but {count} of {x.numel()} values are NaN or inf")
-
-
-def check_labels(labels: Tensor, count: int, classes: int | None = None) -> None:
-    """Refuse what is not one whole number for each of `count` points, in {0, ..., classes − 1}.
-
-    Args:
-        labels: The tensor to look at.
-        count: Number of points.
-        classes: Number of labels that exist; None does not look at the values. Nor are they
-            looked at on an accelerator, since that would stall the device.
-
-    Raises:
-        TypeError: If `labels` is not an int64 tensor.
-        ValueError: If its shape is not `[count]`, or a label is out of range.
-
-    Chapter: guidance
-    """
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be an int64 tensor, but {found} came")
-    if labels.shape != (count,):
-        raise ValueError(
-            f"labels must be [{count}], one for each point, but {[*labels.shape]} came"
-        )
-    if classes is not None and labels.device.type == "cpu" and not torch.compiler.is_compiling():
-        outside = (labels < 0) | (labels >= classes)
-        if bool(outside.any()):
-            bad = labels[outside][0].item()
-            raise ValueError(f"labels must be 0, ..., {classes - 1}, but {bad} came")
-
-
-def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
-    """Refuse two tensors that differ in shape, dtype or device.
-
-    Raises:
-        TypeError: If the dtypes differ.
-        ValueError: If the shapes or the devices differ.
-    """
-    if x.shape != other.shape:
-        raise ValueError(
-            f"{name} and {other_name} must have one shape, "
-            f"but {name} is {[*x.shape]} and {other_name} is {[*other.shape]}"
-        )
-    if x.dtype != other.dtype:
-        raise TypeError(
-            f"{name} and {other_name} must have one dtype, "
-            f"but {name} is {x.dtype} and {other_name} is {other.dtype}"
-        )
-    if x.device != other.device:
-        raise ValueError(
-            f"{name} and {other_name} must be on one device, "
-            f"but {name} is on {x.device} and {other_name} on {other.device}"
-        )
-
-
-def as_generator(
-    seed: int | None, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
-) -> torch.Generator | None:
-    """Return `generator`, or a new one seeded with `seed`; the global state is never touched.
-
-    Args:
-        seed: A seed, or None.
-        generator: A generator, or None.
-        device: Where a new generator lives.
-
-    Returns:
-        A generator; None (torch's global one) if neither is given.
-
-    Raises:
-        ValueError: If both are given.
-    """
-    if seed is None:
-        return generator
-    if generator is not None:
-        raise ValueError("give either seed= or generator=, not both")
-    return torch.Generator(device=device).manual_seed(seed)

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fmtutor
-from fmtutor.typing import (
-    VelocityField,
-    align_time,
-    as_generator,
-    batch_time,
-    check_labels,
-    check_points,
-    check_same,
-)
+from fmtutor.checking import as_generator, check_labels, check_points, check_same
+from fmtutor.notation import VelocityField, align_time, batch_time
 
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
