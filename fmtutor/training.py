@@ -17,7 +17,7 @@ from fmtutor.guidance import drop_labels
 from fmtutor.losses import Coupling, cfm_loss
 from fmtutor.paths import AffinePath, BridgePath, CondOT
 
-__all__ = ["FitResult", "TimeSampler", "fit", "logit_normal", "update_ema"]
+__all__ = ["FitResult", "TimeSampler", "ema_decay", "fit", "logit_normal", "update_ema"]
 
 TimeSampler = Callable[[Tensor, torch.Generator | None], Tensor]
 """Draws the times of a step: `(x1, generator) -> t`, `[b]` in [0, 1], in x1's dtype and device."""
@@ -126,7 +126,7 @@ def fit(
         optimizer.param_groups[0]["lr"] = _learning_rate(step, steps, lr, warmup)
         optimizer.step()
         if ema > 0:
-            update_ema(average, model, min(ema, (1 + step) / (10 + step)))
+            update_ema(average, model, ema_decay(step, ema))
         if step % 50 == 0:
             bar.set_postfix(loss=f"{losses[max(0, step - 49) : step + 1].mean().item():.3f}")
     return FitResult(average.eval(), losses.cpu())
@@ -167,6 +167,23 @@ def logit_normal(
         raise ValueError(f"mean must be finite, std positive and finite, but {mean} and {std} came")
     z = torch.randn(len(x1), generator=generator, dtype=x1.dtype, device=x1.device)
     return (mean + std * z).sigmoid()
+
+
+def ema_decay(step: int, decay: float) -> float:
+    """Return the decay of the average after step k: (1 + k)/(10 + k), at most `decay`.
+
+    It starts low, so that the first weights are soon forgotten.
+
+    Args:
+        step: The step k, from 0.
+        decay: The decay that it approaches, in [0, 1).
+
+    Returns:
+        Weight of the old average, for `update_ema`.
+
+    Chapter: training
+    """
+    return min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
