@@ -34,7 +34,7 @@ from fmtutor.images.run import (
 from fmtutor.losses import cfm_loss
 from fmtutor.networks import UNet, UNetConfig
 from fmtutor.notation import VelocityField
-from fmtutor.training import update_ema
+from fmtutor.training import ema_decay, update_ema
 
 __all__ = ["Stopped", "TrainConfig", "batch_loss", "network_config", "step_rows", "train"]
 
@@ -308,7 +308,7 @@ def _step(run: Run, config: TrainConfig) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(config, run.step)
     run.optimizer.step()
-    update_ema(run.average, run.model, min(config.ema, (1 + run.step) / (10 + run.step)))
+    update_ema(run.average, run.model, ema_decay(run.step, config.ema))
     run.step += 1
 
 
