@@ -8,16 +8,16 @@ from importlib.metadata import version
 
 from fmtutor.checks import check
 from fmtutor.continuity import continuity_residual, divergence
-from fmtutor.couplings import independent, minibatch_ot
+from fmtutor.couplings import independent, minibatch_ot, within_labels
 from fmtutor.guidance import conditioned, drop_labels, guided
-from fmtutor.likelihood import log_prob
+from fmtutor.likelihood import log_prob, sample_with_log_prob
 from fmtutor.losses import cfm_loss, fm_loss, gaussian_loss_floor, loss_floor
 from fmtutor.networks import MLP
-from fmtutor.notation import VelocityField, align_time
+from fmtutor.notation import Path, VelocityField, align_time
 from fmtutor.oracles import EmpiricalField, GaussianMixture
 from fmtutor.paths import AffinePath, BridgePath, CondOT, Cosine, PathSample, VariancePreserving
 from fmtutor.solvers import CountedField, sample, sample_stochastic
-from fmtutor.training import FitResult, fit
+from fmtutor.training import FitResult, fit, minimise
 
 __version__ = version("fmtutor")
 
@@ -31,6 +31,7 @@ __all__ = [
     "EmpiricalField",
     "FitResult",
     "GaussianMixture",
+    "Path",
     "PathSample",
     "VariancePreserving",
     "VelocityField",
@@ -49,6 +50,9 @@ __all__ = [
     "log_prob",
     "loss_floor",
     "minibatch_ot",
+    "minimise",
     "sample",
     "sample_stochastic",
+    "sample_with_log_prob",
+    "within_labels",
 ]

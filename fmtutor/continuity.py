@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_points, check_same
+from fmtutor.checking import check_callable, check_count, check_points, check_same, readable
 from fmtutor.notation import Time, VelocityField, batch_time
 
 __all__ = [
@@ -53,6 +54,7 @@ def divergence(
     Chapter: continuity
     """
     check_points(x)
+    check_callable("the field", v, "called as v(x, t)")
     probes = divergence_probes(x, method, generator)
     return velocity_and_divergence(v, x, batch_time(t, x), probes, differentiable=differentiable)[1]
 
@@ -61,16 +63,18 @@ def divergence_probes(
     x: Tensor,
     method: Literal["exact", "hutchinson"] = "exact",
     generator: torch.Generator | None = None,
+    probes: int = 1,
 ) -> Tensor:
     """Return the vectors e for which Σ e·(∂v/∂x)e is the divergence, or has it as its mean.
 
     Args:
         x: Points `[b ...]`.
-        method: "exact": the d unit vectors. "hutchinson": one vector of random signs a point.
+        method: "exact": the d unit vectors. "hutchinson": vectors of random signs.
         generator: Generator of the signs.
+        probes: Number n of random vectors a point; each is divided by √n.
 
     Returns:
-        Probes `[d b ...]` or `[1 b ...]`.
+        Probes `[d b ...]` or `[n b ...]`.
 
     Raises:
         ValueError: If the method is unknown.
@@ -83,8 +87,9 @@ def divergence_probes(
         basis = torch.eye(d, dtype=x.dtype, device=x.device)
         return basis.reshape(d, 1, *x.shape[1:]).expand(d, *x.shape)
     if method == "hutchinson":
-        signs = torch.randint(0, 2, x.shape, generator=generator, device=x.device)
-        return (2 * signs - 1).to(x.dtype)[None]
+        shape = (check_count("probes", probes), *x.shape)
+        signs = torch.randint(0, 2, shape, generator=generator, device=x.device)
+        return (2 * signs - 1).to(x.dtype) / math.sqrt(probes)
     raise ValueError(f"method must be 'exact' or 'hutchinson', but {method!r} came")
 
 
@@ -109,11 +114,13 @@ def velocity_and_divergence(
 
     Chapter: likelihood
     """
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        x, t = (a.clone() if a.is_inference() else a for a in (x, t))  # nothing else is recorded
         x = x if differentiable and x.requires_grad else x.detach().requires_grad_()
         u = v(x, t)
         check_same("v(x, t)", u, "x", x)
-        if not u.requires_grad:  # the field does not depend on x
+        if not u.requires_grad:
+            _refuse_unrecorded(v, x.detach(), t, u)
             return u, x.new_zeros(len(x))
         divergences = x.new_zeros(len(x))
         # One pass for each probe: a batched one would keep the activations of all of them at once.
@@ -128,6 +135,16 @@ def velocity_and_divergence(
             )
             divergences = divergences + (row * probe).reshape(len(x), -1).sum(1)
     return (u, divergences) if differentiable else (u.detach(), divergences)
+
+
+def _refuse_unrecorded(v: VelocityField, x: Tensor, t: Tensor, u: Tensor) -> None:
+    """Tell a field that does not depend on x, of divergence 0, from one that left no graph."""
+    elsewhere = v(x + 0.5, t)
+    if readable(u) and not torch.equal(elsewhere, u):
+        raise ValueError(
+            "v(x, t) depends on x, but its computation was not recorded, as under torch.no_grad() "
+            "or in numpy: its divergence cannot be computed"
+        )
 
 
 def continuity_residual(

@@ -7,22 +7,26 @@ permutation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.checking import check_points, check_same
+from fmtutor.checking import check_cond, check_points, check_same
 
-__all__ = ["independent", "minibatch_ot"]
+__all__ = ["independent", "minibatch_ot", "within_labels"]
 
 
-def independent(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
-    """Return noise, data and labels as they came: a random pairing, if both were drawn at random.
+def independent(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
+    """Return noise, data and conditions as they came: a random pairing, if all was drawn at random.
 
     Args:
         x0: Noise `[b ...]`.
         x1: Data `[b ...]`.
-        labels: Whatever belongs to the data points, each `[b ...]`.
+        cond: Whatever belongs to the data points, each `[b ...]`.
 
     Returns:
         The arguments.
@@ -30,33 +34,31 @@ def independent(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
     Reference: lipman2023
     Chapter: couplings
     """
-    return (x0, x1, *labels)
+    return (x0, x1, *cond)
 
 
-def minibatch_ot(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
-    r"""Permute the data, and its labels with it, so that Σ_i ‖x0_i − x1_π(i)‖² is least.
+def minibatch_ot(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
+    r"""Permute the data, and what belongs to it, so that Σ_i ‖x0_i − x1_π(i)‖² is least.
 
     Every data point is used exactly once: the optimal coupling of two sets of b points is a
     permutation, so none is drawn at random and none is lost. scipy's assignment solver finds it,
-    in time that grows like b³ at worst. It is given the cost less a potential of each data point,
-    which changes no comparison between permutations: potentials near the optimal ones spare it
-    most of its search.
+    in time that grows like b³ at worst.
 
-    The labels have no say in it. Where they tell groups of the data apart, the best pairs tie the
-    noise to the label, and a conditional model should be trained on pairs within each label.
+    Labels have no say in it. Where they tell groups of the data apart, the best pairs tie the
+    noise to the label; a conditional model is trained on pairs `within_labels`.
 
     Args:
         x0: Noise `[b ...]`; it keeps its order.
         x1: Data `[b ...]`, of the same shape.
-        labels: Whatever belongs to the data points, each `[b ...]`.
+        cond: Whatever belongs to the data points, each `[b ...]`.
 
     Returns:
-        The noise as it came, the permuted data, and each label tensor permuted alike.
+        The noise as it came, the permuted data, and each condition permuted alike.
 
     Raises:
         TypeError: If the dtypes of `x0` and `x1` differ or are not floating point.
-        ValueError: If their shapes differ, a value is not finite, or a label tensor has not one
-            entry for each data point.
+        ValueError: If their shapes differ, a value is not finite, or a condition has not one row
+            for each data point.
 
     Reference: tong2024
     Chapter: couplings
@@ -64,39 +66,89 @@ def minibatch_ot(x0: Tensor, x1: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
     check_points(x0, "x0", finite=True)
     check_points(x1, "x1", finite=True)
     check_same("x0", x0, "x1", x1)
-    for label in labels:
-        if label.ndim < 1 or len(label) != len(x1):
-            raise ValueError(
-                f"labels must be [{len(x1)} ...], one for each data point, "
-                f"but {[*label.shape]} came"
-            )
+    cond = check_cond(cond, len(x1))
     b = len(x0)
-    with torch.no_grad():
-        cost = torch.cdist(x0.reshape(b, -1), x1.reshape(b, -1)).square()
-        if b > 100:  # below, the solver is done before the potentials are
-            cost = cost.double() - _potentials(cost)
+    cost = _cost(x0.detach().reshape(b, -1), x1.detach().reshape(b, -1))
+    if b > _SMALL:
+        cost = cost.astype(np.float64) - _potentials(cost)
     # The rows come back in order, so the columns alone are the permutation.
-    _, column = linear_sum_assignment(cost.cpu().numpy())
+    _, column = linear_sum_assignment(cost)
     order = torch.as_tensor(column, device=x1.device)
-    return (x0, x1[order], *(label[order.to(label.device)] for label in labels))
+    return (x0, x1[order], *(c[order.to(c.device)] for c in cond))
 
 
-def _potentials(cost: Tensor) -> Tensor:
+def within_labels(
+    coupling: Callable[..., tuple[Tensor, ...]],
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the coupling that pairs noise and data within each label, by a given coupling.
+
+    The noise of a label is then as normal as all of it, which a conditional model needs.
+
+    Args:
+        coupling: A coupling, for example `minibatch_ot`.
+
+    Returns:
+        A coupling `(x0, x1, labels, *cond)` for points that come with labels `[b]`; the rows come
+        back label by label.
+
+    Raises:
+        ValueError: When called without labels.
+
+    Reference: tong2024
+    Chapter: couplings
+    """
+
+    def coupled(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
+        if not cond:
+            raise ValueError("within_labels pairs points that come with labels, but none came")
+        parts = []
+        for label in torch.unique(cond[0]):
+            here = cond[0] == label
+            parts.append(coupling(x0[here], x1[here], *(c[here] for c in cond)))
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+    return coupled
+
+
+# Up to here the solver is done before potentials are.
+_SMALL = 64
+
+
+def _cost(x: Tensor, y: Tensor) -> NDArray[np.floating]:
+    """Return squared distances `[b b]`, in a unit in which they can neither overflow nor vanish.
+
+    About the middle of all points no digits are lost to an offset that they share.
+    """
+    x, y = (points.float() if points.element_size() < 4 else points for points in (x, y))
+    scale = torch.maximum(x.abs().max(), y.abs().max()).clamp(min=torch.finfo(x.dtype).tiny)
+    x, y = x / scale, y / scale
+    centre = 0.5 * (x.mean(0) + y.mean(0))
+    x, y = x - centre, y - centre
+    spread = torch.maximum(x.abs().max(), y.abs().max()).clamp(min=torch.finfo(x.dtype).tiny)
+    cost: NDArray[np.floating] = torch.cdist(x / spread, y / spread).square().cpu().numpy()
+    return cost
+
+
+def _potentials(cost: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return a potential of each column, near those of the optimal assignment, `[b]`.
 
-    Sinkhorn's iteration for the entropic problem, at falling temperatures. A bad potential costs
-    the solver time, nothing else.
+    The solver is given the cost less these, which changes no comparison between permutations and
+    spares it most of its search. They come from Sinkhorn's iteration for the entropic problem, at
+    falling temperatures. A bad potential costs the solver time, nothing else.
     """
-    g = cost.new_zeros(len(cost))
+    g = np.zeros(len(cost), cost.dtype)
     # The median over pairs as they come: a few outliers among the points do not move it. Where it
     # is 0, since most points are paired with themselves, a small part of the mean.
-    scale = torch.maximum(cost.diagonal().median(), 1e-6 * cost.mean())
-    scale = scale.clamp(min=torch.finfo(cost.dtype).tiny)
-    for temperature in (0.1 * scale, 0.03 * scale, 0.01 * scale):
-        kernel = ((g - cost) / temperature).softmax(1)
-        b = torch.ones_like(g)
-        for _ in range(8):
+    scale = max(np.median(cost.diagonal()), 1e-6 * cost.mean(), np.finfo(cost.dtype).tiny)
+    for temperature in (0.2 * scale, 0.05 * scale, 0.015 * scale):
+        logits = (g - cost) / temperature
+        logits -= logits.max(1, keepdims=True)
+        # Denormal numbers would make the products below ten times slower.
+        kernel = np.exp(np.maximum(logits, -60))
+        kernel /= kernel.sum(1, keepdims=True)
+        b = np.ones_like(g)
+        for _ in range(4):
             a = 1 / (kernel @ b)
-            b = 1 / (a @ kernel).clamp(min=1e-30)
-        g = g + temperature * b.log()
+            b = 1 / np.maximum(a @ kernel, 1e-30)
+        g = g + temperature * np.log(b)
     return g

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_labels, check_same
-from fmtutor.notation import ConditionalField, VelocityField
+from fmtutor.checking import check_callable, check_labels, check_same
+from fmtutor.notation import Field, align_time, conditioned
 
 __all__ = ["conditioned", "drop_labels", "guided"]
-
-
-def conditioned(model: ConditionalField, label: Tensor | int) -> VelocityField:
-    """Return the field v(x, t) of one label, or of one label a point.
-
-    Args:
-        model: A network that is called as `v(x, t, label)`.
-        label: An int, or `[b]`, one for each point that the field will be asked about.
-
-    Returns:
-        The field, called as `v(x, t)`.
-
-    Reference: ho2022
-    Chapter: guidance
-    """
-
-    def v(x: Tensor, t: Tensor) -> Tensor:
-        return model(x, t, label)
-
-    return v
 
 
 def drop_labels(
@@ -63,7 +44,11 @@ def drop_labels(
     return torch.where(drop, null, labels)
 
 
-def guided(v_cond: VelocityField, v_uncond: VelocityField, scale: float) -> VelocityField:
+def guided(
+    v_cond: Field,
+    v_uncond: Field,
+    scale: float | Callable[[Tensor], Tensor],
+) -> Field:
     """Return the guided field v_uncond + scale (v_cond − v_uncond).
 
     Scale 1 is the plain conditional field, 0 the unconditional one, above 1 the difference is
@@ -72,28 +57,34 @@ def guided(v_cond: VelocityField, v_uncond: VelocityField, scale: float) -> Velo
     Args:
         v_cond: The field that knows the condition.
         v_uncond: The field that does not.
-        scale: The scale, finite. A weight w of the convention (1 + w) v_cond − w v_uncond is the
-            scale 1 + w here.
+        scale: The scale, finite, or a function of the times `[b]` that returns one. A weight w of
+            the convention (1 + w) v_cond − w v_uncond is the scale 1 + w here.
 
     Returns:
-        The guided field, called as `v(x, t)`.
+        The guided field. Called as `v(x, t, *cond)`, it gives the conditions to `v_cond` alone.
 
     Raises:
+        TypeError: If a field cannot be called.
         ValueError: If the scale is not finite; when called, if the two fields differ in shape.
 
     Reference: ho2022
     Chapter: guidance
     """
-    if not math.isfinite(scale):
+    check_callable("v_cond", v_cond, "a field")
+    check_callable("v_uncond", v_uncond, "a field")
+    if not callable(scale) and not math.isfinite(scale):
         raise ValueError(f"the guidance scale must be finite, but {scale} came")
     if scale == 1:
         return v_cond
-    if scale == 0:
-        return v_uncond
 
-    def v(x: Tensor, t: Tensor) -> Tensor:
-        u, u_cond = v_uncond(x, t), v_cond(x, t)
+    def v(x: Tensor, t: Tensor, *cond: Tensor) -> Tensor:
+        u = v_uncond(x, t)
+        if scale == 0:
+            return u
+        u = u.clone()  # the other field may be the same network and write to the same memory
+        u_cond = v_cond(x, t, *cond)
         check_same("v_cond(x, t)", u_cond, "v_uncond(x, t)", u)
-        return u + scale * (u_cond - u)
+        s = align_time(scale(t), x) if callable(scale) else scale
+        return u + s * (u_cond - u)
 
     return v

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_points
+from fmtutor.checking import check_callable, check_cond, check_count, check_model, check_points
 from fmtutor.continuity import divergence_probes, velocity_and_divergence
-from fmtutor.notation import KnowsDivergence, VelocityField
+from fmtutor.notation import Field, KnowsDivergence, conditioned
 from fmtutor.solvers import sample
 
-__all__ = ["log_prob", "standard_normal_log_prob"]
+__all__ = ["log_prob", "sample_with_log_prob", "standard_normal_log_prob"]
+
+Divergence = Literal["exact", "hutchinson"]
 
 
 def standard_normal_log_prob(x: Tensor) -> Tensor:
@@ -28,57 +30,183 @@ def standard_normal_log_prob(x: Tensor) -> Tensor:
 
 
 def log_prob(
-    v: VelocityField,
+    v: Field,
     x1: Tensor,
     *,
+    cond: Tensor | Sequence[Tensor] = (),
+    base: Callable[[Tensor], Tensor] = standard_normal_log_prob,
     method: str = "rk4",
     steps: int = 100,
-    divergence: Literal["exact", "hutchinson"] = "exact",
+    divergence: Divergence = "exact",
+    probes: int = 1,
     generator: torch.Generator | None = None,
     differentiable: bool = False,
+    batch_size: int | None = None,
 ) -> Tensor:
-    r"""Return log p_1(x1) = log N(x_0; 0, I) − ∫_0^1 ∇·v(x_t, t) dt of the flow of a field.
+    r"""Return log p_1(x1) = log p_0(x_0) − ∫_0^1 ∇·v(x_t, t) dt of the flow of a field.
 
     The trajectory that ends in x1 is followed back to t = 0, and the divergence is integrated along
     it as one more coordinate of the same differential equation.
 
     Args:
-        v: The velocity field; each row of its result may depend only on the same row of x.
+        v: The velocity field, called as `v(x, t, *cond)`; each row of its result may depend only on
+            the same row of x.
         x1: Points `[b ...]`.
+        cond: Conditions, tensors `[b ...]`, or a single one.
+        base: Log-density of the source, points `[b ...]` to nats `[b]`.
         method: A method of `sample`.
         steps: Number of its steps.
         divergence: "exact" (as many backward passes a stage as a point has dimensions; none for a
-            field that knows its divergence, as `MLP` does), or
-            "hutchinson" (one pass and one random vector a point, kept along its trajectory:
-            unbiased for the integral of the divergence, hence for the result).
+            field that knows its divergence, as `MLP` does), or "hutchinson" (random vectors, kept
+            along the trajectory: unbiased for the integral of the divergence, hence for the
+            result).
+        probes: Number of random vectors a point, one backward pass each.
         generator: Generator of the random vectors.
         differentiable: Whether gradients flow to the parameters of v, and to x1.
+        batch_size: Number of points that travel together, all of them with None.
 
     Returns:
         Log-likelihoods `[b]`, in nats.
 
     Raises:
         TypeError: If `x1` is not a floating-point tensor.
-        ValueError: If a shape does not fit, or a method is unknown.
+        ValueError: If a shape does not fit, a method is unknown, or the field's computation cannot
+            be differentiated.
 
     Reference: chen2018, grathwohl2019
     Chapter: likelihood
     """
-    check_points(x1, "x1", finite=True)
-    probes = divergence_probes(x1, divergence, generator)
+    travel = partial(
+        _follow,
+        v,
+        way=(1.0, 0.0),
+        method=method,
+        steps=steps,
+        divergence=divergence,
+        probes=probes,
+        generator=generator,
+        differentiable=differentiable,
+    )
+    check_callable("base", base, "a log-density")
+    parts = []
+    for x, *c in _groups(v, x1, "x1", cond, batch_size):
+        x0, change = travel(x, *c)
+        # Integrated from 1 to 0, it is minus the integral from 0 to 1.
+        parts.append(base(x0) + change)
+    return torch.cat(parts)
+
+
+def sample_with_log_prob(
+    v: Field,
+    x0: Tensor,
+    *,
+    cond: Tensor | Sequence[Tensor] = (),
+    base: Callable[[Tensor], Tensor] = standard_normal_log_prob,
+    method: str = "rk4",
+    steps: int = 100,
+    divergence: Divergence = "exact",
+    probes: int = 1,
+    generator: torch.Generator | None = None,
+    batch_size: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Follow the flow from noise to data and return the points with their log-likelihoods.
+
+    log p_1(x_1) = log p_0(x0) − ∫_0^1 ∇·v(x_t, t) dt along the way that is taken anyway, so the
+    likelihood of a sample needs no second solution. The arguments are those of `log_prob`.
+
+    Args:
+        v: The velocity field.
+        x0: Points `[b ...]` drawn from the source.
+        cond: Conditions.
+        base: Log-density of the source.
+        method: A method of `sample`.
+        steps: Number of its steps.
+        divergence: "exact" or "hutchinson".
+        probes: Number of random vectors a point.
+        generator: Generator of the random vectors.
+        batch_size: Number of points that travel together.
+
+    Returns:
+        Points `[b ...]` and log-likelihoods `[b]`, in nats.
+
+    Raises:
+        TypeError: As `log_prob`.
+        ValueError: As `log_prob`.
+
+    Reference: chen2018
+    Chapter: likelihood
+    """
+    ends, values = [], []
+    for x, *c in _groups(v, x0, "x0", cond, batch_size):
+        x1, integral = _follow(
+            v,
+            x,
+            *c,
+            way=(0.0, 1.0),
+            method=method,
+            steps=steps,
+            divergence=divergence,
+            probes=probes,
+            generator=generator,
+        )
+        ends.append(x1)
+        values.append(base(x) - integral)
+    return torch.cat(ends), torch.cat(values)
+
+
+def _groups(
+    v: Field,
+    x: Tensor,
+    name: str,
+    cond: Tensor | Sequence[Tensor],
+    batch_size: int | None,
+) -> list[tuple[Tensor, ...]]:
+    """Check points and conditions and return them in groups."""
+    check_points(x, name, finite=True)
+    check_model(v, x, name)
+    size = len(x) if batch_size is None else check_count("batch_size", batch_size)
+    return list(zip(*(torch.split(a, size) for a in (x, *check_cond(cond, len(x)))), strict=True))
+
+
+def _follow(
+    v: Field,
+    x: Tensor,
+    *cond: Tensor,
+    way: tuple[float, float],
+    method: str,
+    steps: int,
+    divergence: Divergence,
+    probes: int,
+    generator: torch.Generator | None,
+    differentiable: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return the points at the end of the way and the integral of the divergence along it."""
+    # What was made in inference mode cannot be recorded.
+    cond = tuple(c.clone() if c.is_inference() else c for c in cond)
+    vectors = divergence_probes(x, divergence, generator, probes)
     evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = partial(
-        velocity_and_divergence, v, probes=probes, differentiable=differentiable
+        velocity_and_divergence,
+        conditioned(v, *cond),
+        probes=vectors,
+        differentiable=differentiable,
     )
     if divergence == "exact" and not differentiable and isinstance(v, KnowsDivergence):
-        evaluate = v.with_divergence()
+        closed_form = v.with_divergence()
+        if closed_form is not None:
+            evaluate = lambda x, t: closed_form(x, t, *cond)  # noqa: E731
 
     def augmented(state: Tensor, t: Tensor) -> Tensor:
-        u, div = evaluate(state[:, :-1].reshape(x1.shape), t)
+        u, div = evaluate(state[:, :-1].reshape(x.shape), t)
         return torch.cat([u.reshape(len(u), -1), div[:, None]], dim=1)
 
-    start = torch.cat([x1.reshape(len(x1), -1), x1.new_zeros(len(x1), 1)], dim=1)
+    start = torch.cat([x.reshape(len(x), -1), x.new_zeros(len(x), 1)], dim=1)
     end = sample(
-        augmented, start, method=method, steps=steps, t0=1.0, t1=0.0, differentiable=differentiable
+        augmented,
+        start,
+        method=method,
+        steps=steps,
+        t0=way[0],
+        t1=way[1],
+        differentiable=differentiable,
     )
-    # The last coordinate was integrated from 1 to 0: it is minus the integral from 0 to 1.
-    return standard_normal_log_prob(end[:, :-1]) + end[:, -1]
+    return end[:, :-1].reshape(x.shape), end[:, -1]

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
-from tqdm.auto import trange
 
-from fmtutor.checking import as_generator, check_points
 from fmtutor.likelihood import log_prob
-from fmtutor.notation import VelocityField
-from fmtutor.training import FitResult
+from fmtutor.notation import Field
+from fmtutor.training import FitResult, constant, minimise
 
 __all__ = ["fit_maximum_likelihood", "negative_log_likelihood"]
 
 
 def negative_log_likelihood(
-    v: VelocityField,
+    v: Field,
     x1: Tensor,
-    *,
+    *cond: Tensor,
     method: str = "midpoint",
     steps: int = 10,
     divergence: Literal["exact", "hutchinson"] = "exact",
@@ -34,6 +32,7 @@ def negative_log_likelihood(
     Args:
         v: The velocity field to be trained.
         x1: Data `[b ...]`.
+        cond: Conditions of the data, each `[b ...]`.
         method: A method of `sample` with fixed steps.
         steps: Number of its steps.
         divergence: "exact" or "hutchinson".
@@ -52,6 +51,7 @@ def negative_log_likelihood(
     return -log_prob(
         v,
         x1,
+        cond=cond,
         method=method,
         steps=steps,
         divergence=divergence,
@@ -73,7 +73,9 @@ def fit_maximum_likelihood(
     seed: int | None = 0,
     progress: bool = True,
 ) -> FitResult:
-    """Train a velocity field by maximum likelihood: the loop of `fit` with the other loss.
+    """Train a velocity field by maximum likelihood: `minimise` with the other loss.
+
+    The learning rate stays, and no average of the weights is kept.
 
     Args:
         model: The network `v(x, t)`; it is trained in place.
@@ -98,27 +100,18 @@ def fit_maximum_likelihood(
     Reference: chen2018
     Chapter: maximum_likelihood
     """
-    check_points(data, "data", finite=True)
-    if min(steps, batch_size) < 1:
-        raise ValueError(
-            f"steps and batch_size must be at least 1, but {steps} and {batch_size} came"
-        )
-    g = as_generator(seed, device=data.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    losses = torch.empty(steps)
-    model.train()
-    for step in trange(steps, desc="maximum likelihood", disable=not progress):
-        x1 = data[torch.randint(len(data), (batch_size,), generator=g, device=data.device)]
-        loss = negative_log_likelihood(
-            model, x1, method=method, steps=solver_steps, divergence=divergence, generator=g
-        )
-        losses[step] = loss.item()
-        if not losses[step].isfinite():
-            raise FloatingPointError(
-                f"the loss became {losses[step].item()} at step {step} with learning rate {lr:.3g}"
-            )
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return FitResult(model.eval(), losses)
+    loss = partial(
+        negative_log_likelihood, method=method, steps=solver_steps, divergence=divergence
+    )
+    return minimise(
+        model,
+        data,
+        loss,
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        schedule=constant,
+        ema=0.0,
+        seed=seed,
+        progress=progress,
+    )

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_points
+from fmtutor.checking import as_float64, as_generator, check_points
 
 __all__ = [
     "energy_distance",
@@ -55,8 +55,7 @@ def sliced_wasserstein(
         n = max(len(a), len(b))
         middle = 2 * torch.arange(n, device=x.device) + 1  # the quantile levels, times 2n
         a, b = a[middle * len(a) // (2 * n)], b[middle * len(b) // (2 * n)]
-    distance: Tensor = (a - b).abs().pow(p).mean().pow(1 / p)
-    return distance
+    return _power_mean((a - b).abs(), p)
 
 
 def wasserstein(x: Tensor, y: Tensor, *, p: float = 2.0) -> Tensor:
@@ -85,9 +84,13 @@ def wasserstein(x: Tensor, y: Tensor, *, p: float = 2.0) -> Tensor:
         raise ValueError(f"x and y must hold equally many points, but {len(x)} and {len(y)} came")
     if p < 1:
         raise ValueError(f"p must be at least 1, but {p} came")
-    cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
-    row, column = linear_sum_assignment(cost.cpu().numpy())
-    return cost[torch.as_tensor(row), torch.as_tensor(column)].mean().pow(1 / p)
+    with torch.no_grad():
+        x_unit, y_unit, _ = _in_unit(x, y)
+        cost = torch.cdist(x_unit, y_unit, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
+        _, column = linear_sum_assignment(cost.cpu().numpy())
+    # The rows come in order. Only the distances of the best pairs carry a gradient.
+    distance = torch.linalg.vector_norm(x - y[torch.as_tensor(column, device=y.device)], dim=1)
+    return _power_mean(distance, p)
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -110,9 +113,9 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     Reference: szekely2013
     Chapter: sampling
     """
-    x, y = _samples(x, y)
+    x, y, unit = _in_unit(*_samples(x, y))
     square = 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
-    return square.clamp(min=0).sqrt()
+    return unit.sqrt() * square.clamp(min=0).sqrt()
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -139,15 +142,15 @@ def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
     x, y = _samples(x, y)
     if min(len(x), len(y)) < 2:
         raise ValueError(f"a covariance needs 2 points, but {len(x)} and {len(y)} came")
-    dtype = x.dtype
-    x, y = x.double(), y.double()
+    given = x
+    x, y = as_float64(x), as_float64(y)
     c_x, c_y = x.T.cov().reshape(x.shape[1], -1), y.T.cov().reshape(y.shape[1], -1)
     values, vectors = torch.linalg.eigh(c_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     cross = torch.linalg.eigvalsh(root @ c_y @ root).clamp(min=0).sqrt().sum()
     mean = (x.mean(0) - y.mean(0)).square().sum()
-    square: Tensor = mean + c_x.trace() + c_y.trace() - 2 * cross
-    return square.to(dtype)
+    square: Tensor = (mean + c_x.trace() + c_y.trace() - 2 * cross).clamp(min=0)  # rounding
+    return square.to(given)
 
 
 def straightness(path: Tensor, times: Tensor) -> Tensor:
@@ -182,6 +185,27 @@ def straightness(path: Tensor, times: Tensor) -> Tensor:
     velocity = flat.diff(dim=0) / h[:, None, None]
     chord = (flat[-1] - flat[0]) / h.sum()
     return (h * (velocity - chord).square().sum(2).mean(1)).sum()
+
+
+def _power_mean(distance: Tensor, p: float) -> Tensor:
+    """Return (mean_i d_i^p)^(1/p), in the unit of the largest one, so that no power overflows."""
+    unit = distance.detach().max().clamp(min=torch.finfo(distance.dtype).tiny)
+    mean: Tensor = unit * (distance / unit).pow(p).mean().pow(1 / p)
+    return mean
+
+
+def _in_unit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two samples about their common mean, in the unit of their largest coordinate, and it.
+
+    No square overflows then, and no digits are lost to an offset that all points share.
+    """
+    tiny = torch.finfo(x.dtype).tiny
+    size = torch.maximum(x.detach().abs().max(), y.detach().abs().max()).clamp(min=tiny)
+    x, y = x / size, y / size
+    centre = 0.5 * (x.detach().mean(0) + y.detach().mean(0))
+    x, y = x - centre, y - centre
+    unit = torch.maximum(x.detach().abs().max(), y.detach().abs().max()).clamp(min=tiny)
+    return x / unit, y / unit, size * unit
 
 
 def _samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,26 @@
-"""What a velocity field, a time and a batch of points are, and how bad ones are refused.
+"""What a velocity field, a path, a time and a condition are, and how they are aligned to points.
 
-Everything else in the package builds on the four conventions settled here: time runs from noise
-(`t = 0`) to data (`t = 1`), a field is called as `v(x, t)`, times are aligned to points from the
-left, and randomness comes from an explicit generator.
+Everything else in the package builds on the conventions settled here: time runs from noise
+(`t = 0`) to data (`t = 1`), a field is called as `v(x, t)`, with conditions as `v(x, t, *cond)`,
+times are aligned to points from the left, and randomness comes from an explicit generator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_labels, check_points, check_same
+from fmtutor.checking import check_labels, check_points, check_same, readable
 
 __all__ = [
+    "ROUNDING",
     "ConditionalField",
+    "Field",
     "KnowsDivergence",
+    "Path",
     "PathSample",
     "Time",
     "VelocityField",
@@ -25,9 +28,13 @@ __all__ = [
     "batch_label",
     "batch_points",
     "batch_time",
+    "conditioned",
 ]
 
 Time = float | Tensor
+
+# Times that were added up in float32 miss the ends of [0, 1] by as much.
+ROUNDING = 1e-5
 
 
 @runtime_checkable
@@ -44,6 +51,23 @@ class VelocityField(Protocol):
         ...
 
 
+class ConditionalField(Protocol):
+    """A velocity field that is also told something: `v(x, t, *cond)`, without it unconditional.
+
+    Conditions are tensors whose rows belong to those of x: labels, observations, a second time.
+
+    Chapter: guidance
+    """
+
+    def __call__(self, x: Tensor, t: Tensor, /, *cond: Tensor | int) -> Tensor:
+        """Return the velocity `[b ...]` at points `[b ...]`, times `[b]`, conditions `[b ...]`."""
+        ...
+
+
+Field = VelocityField | ConditionalField
+"""What is called as `v(x, t, *cond)`, with as many conditions as it is given, perhaps none."""
+
+
 @runtime_checkable
 class KnowsDivergence(Protocol):
     """A velocity field that can give its divergence along with its value.
@@ -51,19 +75,11 @@ class KnowsDivergence(Protocol):
     Chapter: likelihood
     """
 
-    def with_divergence(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Return a function (x, t) -> (velocities `[b ...]`, divergences `[b]`)."""
-        ...
+    def with_divergence(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        """Return a function (x, t, *cond) -> (velocities `[b ...]`, divergences `[b]`).
 
-
-class ConditionalField(Protocol):
-    """A velocity field that also takes a label: `v(x, t, label)`, without one unconditional.
-
-    Chapter: guidance
-    """
-
-    def __call__(self, x: Tensor, t: Tensor, label: Tensor | int | None = None, /) -> Tensor:
-        """Return the velocity `[b ...]` for a label, an int or `[b]`; for none with None."""
+        None says that the closed form does not hold for this object.
+        """
         ...
 
 
@@ -76,6 +92,8 @@ class PathSample(NamedTuple):
         t: Times `[b]`.
         xt: Points on the path `[b ...]`.
         ut: The regression target, the velocity of the path at `xt`, `[b ...]`.
+
+    Chapter: paths
     """
 
     x0: Tensor
@@ -85,14 +103,26 @@ class PathSample(NamedTuple):
     ut: Tensor
 
 
+class Path(Protocol):
+    """What a loss needs of a path, and no more: the point between two ends, and its target.
+
+    Chapter: paths
+    """
+
+    def sample(
+        self, x0: Tensor, x1: Tensor, t: Time, *, generator: torch.Generator | None = None
+    ) -> PathSample:
+        """Draw the point between `x0` and `x1` `[b ...]` at `t` (a float, 0-d or `[b]`)."""
+        ...
+
+
 def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:
     """Bring a time to the form `[b]` that belongs to the points `x` `[b ...]`.
 
     Args:
         t: A float, a 0-d tensor or a tensor `[b]`, in [0, 1].
         x: Points `[b ...]`; the result takes their dtype and device.
-        unit: Whether values outside [0, 1] are refused. Tensors on an accelerator are not
-            looked at, since that would stall the device.
+        unit: Whether values outside [0, 1] are refused, those within 1e-5 of it moved to its end.
 
     Returns:
         Times `[b]`.
@@ -103,16 +133,16 @@ def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:
     Chapter: notation
     """
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    if t.ndim > 1 or (t.ndim == 1 and t.shape != x.shape[:1]):
-        raise ValueError(
-            f"t has shape {list(t.shape)}, expected a float, a 0-d tensor or [{x.shape[0]}], "
-            f"one time for each of the {x.shape[0]} points in x of shape {list(x.shape)}"
-        )
-    if unit and t.device.type == "cpu" and not torch.compiler.is_compiling():
-        inside = (t >= 0) & (t <= 1)  # false for NaN, too
-        if not bool(inside.all()):
-            bad = t.detach().reshape(-1)[~inside.reshape(-1)][0].item()
-            raise ValueError(f"t must lie in [0, 1] (0 is noise, 1 is data), but t = {bad:g} came")
+    _check_time_shape(t, x)
+    if unit and readable(t):
+        low, high = (value.item() for value in t.detach().aminmax())
+        if not (low >= 0 and high <= 1):  # true for NaN, too
+            if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+                bad = low if not low >= -ROUNDING else high
+                raise ValueError(
+                    f"t must lie in [0, 1] (0 is noise, 1 is data), but t = {bad!r} came"
+                )
+            t = t.clamp(0, 1)
     return t.expand(x.shape[0])
 
 
@@ -135,7 +165,6 @@ def batch_points(x: Tensor, name: str, other: Tensor, t: Time, other_name: str =
 
     Chapter: notation
     """
-    check_points(x, name)
     check_points(other, other_name)
     check_same(name, x, other_name, other)
     return batch_time(t, x)
@@ -164,6 +193,29 @@ def batch_label(label: Tensor | int | None, x: Tensor, classes: int) -> Tensor:
     return labels
 
 
+def conditioned(model: Field, *cond: Tensor | int) -> VelocityField:
+    """Return the field v(x, t) that a model gives under conditions.
+
+    Args:
+        model: A network that is called as `v(x, t, *cond)`.
+        cond: Tensors `[b ...]`, a row for each point that the field will be asked about, or what
+            else the model takes, such as one label for all.
+
+    Returns:
+        The field, called as `v(x, t)`; the model itself if there are no conditions.
+
+    Reference: ho2022
+    Chapter: guidance
+    """
+    if not cond:
+        return model
+
+    def v(x: Tensor, t: Tensor) -> Tensor:
+        return cast("ConditionalField", model)(x, t, *cond)
+
+    return v
+
+
 def align_time(t: Tensor, x: Tensor) -> Tensor:
     """Align times to points from the left: `[b]` to `[b 1 ... 1]`, with as many axes as `x`.
 
@@ -183,9 +235,13 @@ def align_time(t: Tensor, x: Tensor) -> Tensor:
 
     Chapter: notation
     """
+    _check_time_shape(t, x)
+    return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim == 1 else t
+
+
+def _check_time_shape(t: Tensor, x: Tensor) -> None:
     if t.ndim > 1 or (t.ndim == 1 and t.shape != x.shape[:1]):
         raise ValueError(
-            f"t has shape {[*t.shape]}, expected a 0-d tensor or [{len(x)}] "
-            f"for x of shape {[*x.shape]}"
+            f"t has shape {[*t.shape]}, expected a float, a 0-d tensor or [{x.shape[0]}], "
+            f"one time for each of the {x.shape[0]} points in x of shape {[*x.shape]}"
         )
-    return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim == 1 else t

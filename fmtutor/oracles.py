@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_points, check_same
+from fmtutor.checking import as_generator, check_count, check_points, check_same, readable
 from fmtutor.notation import Time, VelocityField, align_time, batch_time
 from fmtutor.paths import AffinePath
 
@@ -69,8 +69,7 @@ class GaussianMixture:
         self, n: int, *, seed: int | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw `[n d]` points from q, with `seed`, `generator` or torch's global state."""
-        if n < 1:
-            raise ValueError(f"the number of points must be at least 1, but n = {n} came")
+        n = check_count("n", n)
         g = as_generator(seed, generator, self.means.device)
         k = torch.multinomial(self.weights, n, replacement=True, generator=g)
         mean, std = self.means[k], self.stds[k, None]
@@ -237,7 +236,7 @@ class EmpiricalField:
         check_same("x", x[:1], "data", self.data[:1])
         t = batch_time(t, x)
         sigma = self.path.sigma(t)
-        if not bool((sigma > 0).all()):
+        if readable(sigma) and not bool((sigma > 0).all()):
             raise ValueError(
                 f"the marginal velocity of a finite data set has no limit where σ(t) = 0 (t = 1 "
                 f"on {self.path}): stop before t = 1 or take CondOT(sigma_min > 0)"

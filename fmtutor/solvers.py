@@ -6,14 +6,24 @@ all. The adaptive method comes from torchdiffeq.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_points, check_same
-from fmtutor.notation import VelocityField
+from fmtutor.checking import (
+    as_generator,
+    check_callable,
+    check_cond,
+    check_count,
+    check_model,
+    check_points,
+    check_same,
+    readable,
+)
+from fmtutor.notation import ROUNDING, Field, VelocityField, conditioned
 
 __all__ = [
     "METHODS",
@@ -46,6 +56,15 @@ class Tableau:
     b: tuple[float, ...]
     order: int
 
+    def __post_init__(self) -> None:
+        """Refuse rows that are not a strictly lower triangle beside the weights."""
+        lengths = [len(row) for row in self.a]
+        if lengths != list(range(len(self.b))):
+            raise ValueError(
+                f"the rows of a must have 0, ..., {len(self.b) - 1} entries, as b has "
+                f"{len(self.b)}, but rows of {lengths} came"
+            )
+
 
 TABLEAUX = {
     "euler": Tableau(((),), (1.0,), order=1),
@@ -61,49 +80,53 @@ METHODS = (*TABLEAUX, "dopri5")
 """Every name that `sample` takes for `method`."""
 
 
-def runge_kutta_step(v: VelocityField, x: Tensor, t: Tensor, h: Tensor, tableau: Tableau) -> Tensor:
+def runge_kutta_step(
+    v: VelocityField, x: Tensor, t: Tensor, h: Tensor | float, tableau: Tableau
+) -> Tensor:
     """Advance points from t to t + h by one step of an explicit Runge-Kutta method.
 
     Args:
         v: The velocity field.
         x: Points `[b ...]` at time t.
         t: The time, 0-d.
-        h: The step, 0-d; negative to go backward.
+        h: The step, negative to go backward.
         tableau: The method.
 
     Returns:
         Points `[b ...]` at time t + h.
 
     Raises:
-        TypeError: If the field returns another dtype.
+        TypeError: If the field returns another dtype, or no tensor.
         ValueError: If it returns another shape.
 
     Reference: hairer1993
     Chapter: sampling
     """
-    stages: list[Tensor] = []
-    for row in tableau.a:
-        at = x
-        for weight, stage in zip(row, stages, strict=True):
-            at = at + (h * weight) * stage if weight else at
-        c = sum(row)
+    points, end = [x] * len(tableau.b), x  # where each stage looks, and where the step ends
+    for i, weight in enumerate(tableau.b):
+        c = sum(tableau.a[i])
         # Exactly at the end of the step for c = 1: t + h may round to just beyond 1.
-        stages.append(v(at, (t + c * h).clamp(0, 1).expand(len(x))))
-        check_same("v(x, t)", stages[-1], "x", x)
-    for weight, stage in zip(tableau.b, stages, strict=True):
-        x = x + (h * weight) * stage if weight else x
-    return x
+        k = v(points[i], (t + c * h).clamp(0, 1).expand(len(x)))
+        check_same("v(x, t)", k, "x", x)
+        # Added at once wherever it belongs: the field may write its next value to the same memory.
+        for j in range(i + 1, len(points)):
+            if tableau.a[j][i]:
+                points[j] = points[j] + (h * tableau.a[j][i]) * k
+        end = end + (h * weight) * k if weight else end
+    return end
 
 
 def sample(
-    v: VelocityField,
+    v: Field,
     x0: Tensor,
     *,
+    cond: Tensor | Sequence[Tensor] = (),
     method: str = "euler",
-    steps: int = 100,
-    t0: float = 0.0,
-    t1: float = 1.0,
+    steps: int | None = None,
+    t0: float | None = None,
+    t1: float | None = None,
     times: Tensor | Sequence[float] | None = None,
+    project: Callable[[Tensor], Tensor] | None = None,
     return_path: bool = False,
     differentiable: bool = False,
     rtol: float = 1e-5,
@@ -112,15 +135,21 @@ def sample(
 ) -> Tensor:
     """Follow the velocity field from time t0 to t1: noise to data, or back with t0 > t1.
 
+    Points in half precision are moved in float32; the field is asked, and answers, in their dtype.
+
     Args:
-        v: The velocity field.
+        v: The velocity field, called as `v(x, t, *cond)`.
         x0: Points `[b ...]` at the first time.
+        cond: Conditions, tensors `[b ...]` whose rows belong to those of `x0`, or a single one.
         method: One of "euler", "midpoint", "heun", "rk4" with steps as given, or "dopri5" with
             steps of its own choice.
-        steps: Number of equal steps; for "dopri5" only the times that are returned.
-        t0: First time, in [0, 1].
-        t1: Last time, in [0, 1].
+        steps: Number of equal steps, 100 if not given; for "dopri5" only the times that are
+            returned.
+        t0: First time, in [0, 1]; 0 if not given.
+        t1: Last time, in [0, 1]; 1 if not given.
         times: The times themselves, `[k]`, strictly monotone, instead of `steps`, `t0`, `t1`.
+        project: Puts points back where they belong, on a manifold, after each step; for "dopri5"
+            the points that are returned.
         return_path: Whether to return the points at every time, not only the last.
         differentiable: Whether gradients flow through the solution. Off, nothing is recorded.
         rtol: Relative tolerance of "dopri5".
@@ -136,43 +165,49 @@ def sample(
         TypeError: If `x0` or the field's result is not floating point.
         ValueError: If the method is unknown, `steps` or `batch_size` is below 1, the times are not
             strictly monotone within [0, 1], or a shape does not fit.
+        RuntimeError: If "dopri5" cannot go on; the time and the cause are named.
 
     Reference: hairer1993, chen2018
     Chapter: sampling
     """
     check_points(x0, "x0", finite=True)
+    check_model(v, x0, "x0")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, but {method!r} came")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, but {batch_size} came")
-    grid = _time_grid(x0, steps, t0, t1, times)
+    size = len(x0) if batch_size is None else check_count("batch_size", batch_size)
+    cond = check_cond(cond, len(x0))
+    grid = _time_grid(steps, t0, t1, times)
 
-    def travel(x: Tensor) -> Tensor:
+    def travel(x: Tensor, *cond: Tensor) -> Tensor:
+        field, x = _in_full_precision(conditioned(v, *cond), x)
         if method == "dopri5":
-            path = _dopri5(v, x, grid, rtol, atol)
-            return path if return_path else path[-1]
-        points = [x]
-        for t, h in zip(grid, grid.diff(), strict=False):
-            x = runge_kutta_step(v, x, t, h, TABLEAUX[method])
-            if return_path:
-                points.append(x)
-        return torch.stack(points) if return_path else x
+            path = _dopri5(field, x, grid if return_path else grid[[0, -1]], rtol, atol)
+            points = [*(path if project is None else map(project, path))]
+        else:
+            points = [x]
+            for t, h in zip(grid.to(x), grid.diff().tolist(), strict=False):
+                x = runge_kutta_step(field, x, t, h, TABLEAUX[method])
+                x = x if project is None else project(x)
+                points = [*points, x] if return_path else [x]
+        return (torch.stack(points) if return_path else points[-1]).to(x0.dtype)
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        groups = torch.split(x0, batch_size or len(x0))
-        return torch.cat([travel(group) for group in groups], dim=1 if return_path else 0)
+        groups = zip(*(torch.split(a, size) for a in (x0, *cond)), strict=True)
+        return torch.cat([travel(*group) for group in groups], dim=1 if return_path else 0)
 
 
 def sample_stochastic(
-    v: VelocityField,
+    v: Field,
     x0: Tensor,
     *,
     score: Callable[[Tensor, Tensor, Tensor], Tensor],
-    diffusion: Callable[[Tensor], Tensor | float],
-    steps: int = 100,
-    t0: float = 0.0,
-    t1: float = 1.0,
+    diffusion: Callable[[Tensor], Tensor | float] | float,
+    cond: Tensor | Sequence[Tensor] = (),
+    steps: int | None = None,
+    t0: float | None = None,
+    t1: float | None = None,
     times: Tensor | Sequence[float] | None = None,
+    project: Callable[[Tensor], Tensor] | None = None,
     return_path: bool = False,
     seed: int | None = None,
     generator: torch.Generator | None = None,
@@ -183,15 +218,17 @@ def sample_stochastic(
     ε ~ N(0, I), everything taken at the start of the step. With g = 0 it is Euler's method.
 
     Args:
-        v: The velocity field.
+        v: The velocity field, called as `v(x, t, *cond)`.
         x0: Points `[b ...]` at the first time.
         score: The score s that belongs to a velocity, called as `score(v, x, t)` with velocities
             and points `[b ...]` and times `[b]`: `path.score_from_velocity`.
-        diffusion: The size of the noise g(t) ≥ 0, of a 0-d time.
-        steps: Number of equal steps.
-        t0: First time, in [0, 1).
-        t1: Last time, in (t0, 1].
+        diffusion: The size of the noise g(t) ≥ 0, a function of a 0-d time or a number.
+        cond: Conditions, tensors `[b ...]`, or a single one.
+        steps: Number of equal steps, 100 if not given.
+        t0: First time, in [0, 1); 0 if not given.
+        t1: Last time, in (t0, 1]; 1 if not given.
         times: The times themselves, `[k]`, strictly increasing, instead of `steps`, `t0`, `t1`.
+        project: Puts points back where they belong after each step.
         return_path: Whether to return the points at every time, not only the last.
         seed: Seed of the noise.
         generator: Generator of the noise; with neither, torch's global state.
@@ -208,26 +245,28 @@ def sample_stochastic(
     Chapter: sampling
     """
     check_points(x0, "x0", finite=True)
-    grid = _time_grid(x0, steps, t0, t1, times)
+    check_model(v, x0, "x0")
+    check_callable("score", score, "a function score(v, x, t) such as path.score_from_velocity")
+    grid = _time_grid(steps, t0, t1, times)
     if grid[0] > grid[-1]:
         raise ValueError(
             f"the noise is added on the way to the data, but times {_brief(grid)} came"
         )
     random = as_generator(seed, generator, x0.device)
-    x, points = x0, [x0]
+    field, x = _in_full_precision(conditioned(v, *check_cond(cond, len(x0))), x0)
+    points = [x]
     with torch.no_grad():
-        for t, h in zip(grid, grid.diff(), strict=False):
-            g = torch.as_tensor(diffusion(t), dtype=x.dtype, device=x.device)
-            if not bool((g >= 0) & g.isfinite()):
-                raise ValueError(f"diffusion must be finite and at least 0, but g({t:g}) = {g:g}")
-            time = t.expand(len(x))
-            u = v(x, time)
+        for t, h in zip(grid.to(x), grid.diff().tolist(), strict=False):
+            g, time = _size_of_noise(diffusion, t), t.expand(len(x))
+            u = field(x, time)
             check_same("v(x, t)", u, "x", x)
+            s = score(u, x, time)
+            check_same("score(v, x, t)", s, "x", x)
             noise = torch.randn(x.shape, generator=random, dtype=x.dtype, device=x.device)
-            x = x + h * (u + g.square() / 2 * score(u, x, time)) + g * h.sqrt() * noise
-            if return_path:
-                points.append(x)
-    return torch.stack(points) if return_path else x
+            x = x + h * (u + g.square() / 2 * s) + g * math.sqrt(h) * noise
+            x = x if project is None else project(x)
+            points = [*points, x] if return_path else [x]
+    return (torch.stack(points) if return_path else points[-1]).to(x0.dtype)
 
 
 class CountedField:
@@ -239,51 +278,100 @@ class CountedField:
     Chapter: sampling
     """
 
-    def __init__(self, v: VelocityField) -> None:
+    def __init__(self, v: Field) -> None:
         self.v = v
         self.count = 0
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return `v(x, t)` and count it."""
+    def __call__(self, x: Tensor, t: Tensor, *cond: Tensor) -> Tensor:
+        """Return `v(x, t, *cond)` and count it."""
         self.count += 1
-        return self.v(x, t)
+        return self.v(x, t, *cond)
+
+
+def _in_full_precision(v: VelocityField, x: Tensor) -> tuple[VelocityField, Tensor]:
+    """Return a field and points in float32 where the points come in half precision.
+
+    Steps far smaller than the points round to nothing there.
+    """
+    if x.element_size() >= 4:
+        return v, x
+    dtype = x.dtype
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        u = v(x.to(dtype), t.to(dtype))
+        check_same("v(x, t)", u, "x", x.to(dtype))
+        return u.float()
+
+    return field, x.float()
+
+
+def _size_of_noise(diffusion: Callable[[Tensor], Tensor | float] | float, t: Tensor) -> Tensor:
+    g = diffusion(t) if callable(diffusion) else diffusion
+    g = torch.as_tensor(g, dtype=t.dtype, device=t.device)
+    if g.ndim > 0 or (readable(g) and not bool((g >= 0) & g.isfinite())):
+        raise ValueError(f"diffusion must be finite and at least 0, but g({t:g}) = {g} came")
+    return g
 
 
 def _time_grid(
-    x: Tensor, steps: int, t0: float, t1: float, times: Tensor | Sequence[float] | None
+    steps: int | None, t0: float | None, t1: float | None, times: Tensor | Sequence[float] | None
 ) -> Tensor:
+    """Return the times `[k]` of a solution, in float64 on the CPU."""
     if times is None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, but {steps} came")
-        # In float64 first: the grid of a float32 batch is then the rounded exact one.
-        times = torch.linspace(t0, t1, steps + 1, dtype=torch.float64)
-    grid = torch.as_tensor(times, dtype=x.dtype, device=x.device)
-    if grid.ndim != 1 or len(grid) < 2:
-        raise ValueError(f"times must be [k] with k at least 2, but shape {[*grid.shape]} came")
+        steps = check_count("steps", 100 if steps is None else steps)
+        start, end = (0.0 if t0 is None else t0), (1.0 if t1 is None else t1)
+        times = torch.linspace(start, end, steps + 1, dtype=torch.float64)
+    elif not (steps is None and t0 is None and t1 is None):
+        raise ValueError("give either times=, or steps=, t0= and t1=, not both")
+    given = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
+    if given.ndim != 1 or len(given) < 2:
+        raise ValueError(f"times must be [k] with k at least 2, but shape {[*given.shape]} came")
+    grid = given.clamp(0, 1)
+    if bool(((grid - given).abs() > ROUNDING).any()):
+        raise ValueError(
+            f"times must lie in [0, 1] (0 is noise, 1 is data), but {_brief(given)} came"
+        )
     step = grid.diff()
     if not bool((step > 0).all() or (step < 0).all()):
-        raise ValueError(f"times must be strictly monotone, but {_brief(grid)} came")
-    if not bool(((grid >= 0) & (grid <= 1)).all()):
-        raise ValueError(
-            f"times must lie in [0, 1] (0 is noise, 1 is data), but {_brief(grid)} came"
-        )
+        raise ValueError(f"times must be strictly monotone, but {_brief(given)} came")
     return grid
 
 
 def _brief(grid: Tensor) -> str:
-    values = [f"{value:g}" for value in grid.tolist()]
+    values = [f"{value:.10g}" for value in grid.tolist()]
     return ", ".join(values if len(values) <= 6 else [*values[:3], "...", *values[-2:]])
+
+
+# A field on which the method needs more steps than this between two times is stiff or singular.
+_MOST_STEPS = 10_000
 
 
 def _dopri5(v: VelocityField, x0: Tensor, grid: Tensor, rtol: float, atol: float) -> Tensor:
     from torchdiffeq import odeint  # slow to import, and no other method needs it
 
+    at, finite = grid[0], True
+
     def f(t: Tensor, x: Tensor) -> Tensor:
+        nonlocal at, finite
         u = v(x, t.to(x).clamp(0, 1).expand(len(x)))
         check_same("v(x, t)", u, "x", x)
-        return u
+        at, finite = t, bool(u.isfinite().all())
+        return u.clone()  # the solver keeps it, and the field may reuse its memory
 
+    times = grid.to(x0)
     # Without step_t the solver steps over the last time and interpolates: it would look beyond 1.
-    options = {"step_t": grid[-1:]}
-    path: Tensor = odeint(f, x0, grid, rtol=rtol, atol=atol, method="dopri5", options=options)
+    # Times in the points' dtype, since not every device has float64.
+    options = {"step_t": times[-1:], "dtype": x0.dtype, "max_num_steps": _MOST_STEPS}
+    try:
+        path: Tensor = odeint(f, x0, times, rtol=rtol, atol=atol, method="dopri5", options=options)
+    except AssertionError as error:
+        cause = (
+            f"the field is singular or stiff there ({error})"
+            if finite
+            else "the field is NaN or infinite there"
+        )
+        raise RuntimeError(
+            f"dopri5 cannot go on near t = {float(at):.6g}: {cause}; stop before that time, or "
+            "take a method with fixed steps"
+        ) from None
     return path

@@ -1,10 +1,11 @@
-"""The training loop: the conditional loss, an optimizer, an average of the weights."""
+"""The training loop: a loss, an optimizer, an average of the weights."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,12 +13,36 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import trange
 
-from fmtutor.checking import as_generator, check_labels, check_points
+from fmtutor.checking import (
+    as_generator,
+    check_callable,
+    check_cond,
+    check_count,
+    check_labels,
+    check_model,
+    check_points,
+)
 from fmtutor.guidance import drop_labels
-from fmtutor.losses import Coupling, cfm_loss
-from fmtutor.paths import AffinePath, BridgePath, CondOT
+from fmtutor.losses import Coupling, Noise, cfm_loss, gaussian
+from fmtutor.notation import Path
+from fmtutor.paths import CondOT
 
-__all__ = ["FitResult", "TimeSampler", "ema_decay", "fit", "logit_normal", "update_ema"]
+__all__ = [
+    "FitResult",
+    "Loss",
+    "TimeSampler",
+    "constant",
+    "descend",
+    "ema_decay",
+    "fit",
+    "half_cosine",
+    "logit_normal",
+    "minimise",
+    "update_ema",
+]
+
+Loss = Callable[..., Tensor]
+"""What training minimises: `loss(model, x1, *cond, generator=g)`, 0-d."""
 
 TimeSampler = Callable[[Tensor, torch.Generator | None], Tensor]
 """Draws the times of a step: `(x1, generator) -> t`, `[b]` in [0, 1], in x1's dtype and device."""
@@ -29,21 +54,109 @@ class FitResult(NamedTuple):
     Attributes:
         model: The network to sample from: the averaged one where `ema` is above 0.
         losses: The loss of every step, `[steps]`, on the CPU.
+
+    Chapter: training
     """
 
     model: nn.Module
     losses: Tensor
 
 
+def minimise(
+    model: nn.Module,
+    data: Tensor | Iterable[Tensor | Sequence[Tensor]],
+    loss: Loss,
+    *,
+    cond: Tensor | Sequence[Tensor] = (),
+    steps: int = 2000,
+    batch_size: int = 512,
+    lr: float = 2e-3,
+    warmup: int = 0,
+    schedule: Callable[[float], float] | None = None,
+    ema: float = 0.999,
+    seed: int | None = 0,
+    progress: bool = True,
+) -> FitResult:
+    """Train a network on a data set: the loop of the book, for every loss.
+
+    Each step draws a batch with replacement and takes one step of Adam with gradients clipped at
+    norm 1.
+
+    Args:
+        model: The network; it is trained in place.
+        data: The data set `[n ...]`, on the device of the model, or an iterable of batches, such
+            as a DataLoader: tensors `[b ...]`, or tuples of one and its conditions. It is gone
+            through again and again.
+        loss: What is minimised, `loss(model, x1, *cond, generator=g)`.
+        cond: Conditions `[n ...]` of the data points.
+        steps: Number of optimizer steps.
+        batch_size: Number of data points in a step.
+        lr: The largest learning rate.
+        warmup: Number of first steps in which the learning rate is lowered, to (k + 1)/(warmup + 1)
+            of the schedule at step k.
+        schedule: Factor of the learning rate, a function of the share of the steps that is done;
+            None is `half_cosine`.
+        ema: Decay of the running average of the weights, in [0, 1); 0 turns it off. It starts
+            lower, see `ema_decay`.
+        seed: Seed of batches and loss; None draws from torch's global state. The initial weights
+            are the model's own.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The network, as trainable as the model, and the losses.
+
+    Raises:
+        TypeError: If an argument is not of its kind, or data and model differ in dtype.
+        ValueError: If the data is empty or not finite, a setting is out of its range, or shapes do
+            not fit.
+        FloatingPointError: If a loss is NaN or infinite; step and learning rate are named. On a CPU
+            the model keeps the weights it had before that step.
+
+    Chapter: training
+    """
+    steps, batch_size = _check_settings(steps, batch_size, lr, warmup, ema)
+    check_callable("loss", loss, "a function loss(model, x1, *cond, generator=g)")
+    weights = _check_model(model)
+    device = weights[0].device
+    if isinstance(data, Tensor):
+        _check_data(model, data)
+        cond = check_cond(cond, len(data))
+    g = as_generator(seed, device=device)
+    batches = _batches(data, cond, batch_size, g) if isinstance(data, Tensor) else _cycle(data)
+    rate = partial(_learning_rate, steps=steps, lr=lr, warmup=warmup, schedule=schedule)
+    # The fused step exists for these devices.
+    optimizer = torch.optim.Adam(weights, lr=lr, fused=device.type in ("cpu", "cuda"))
+    average = _average_of(model) if ema > 0 else None
+    losses = torch.empty(steps, device=device)
+    # Looking at a loss makes an accelerator wait, so there it is done now and then.
+    look_every = 1 if device.type == "cpu" else 50
+    model.train()
+    bar = trange(steps, desc="fit", disable=not progress)
+    for step in bar:
+        x1, *now = next(batches)
+        value = loss(model, x1, *now, generator=g)
+        losses[step] = value.detach()
+        if step % look_every == 0 or step == steps - 1:
+            _refuse_nan(losses, max(0, step + 1 - look_every), step + 1, rate)
+        descend(value, weights, optimizer, rate(step))
+        if average is not None:
+            update_ema(average, model, ema_decay(step, ema))
+        if progress and step % 50 == 0:
+            bar.set_postfix(loss=f"{losses[max(0, step - 49) : step + 1].mean().item():.3f}")
+    return FitResult((model if average is None else _like(average, model)).eval(), losses.cpu())
+
+
 def fit(
     model: nn.Module,
-    data: Tensor,
+    data: Tensor | Iterable[Tensor | Sequence[Tensor]],
     *,
     steps: int = 2000,
     batch_size: int = 512,
     lr: float = 2e-3,
-    path: AffinePath | BridgePath = CondOT(),
+    path: Path = CondOT(),
     coupling: Coupling | None = None,
+    noise: Noise = gaussian,
+    cond: Tensor | Sequence[Tensor] = (),
     labels: Tensor | None = None,
     label_dropout: float = 0.1,
     warmup: int = 0,
@@ -55,32 +168,31 @@ def fit(
 ) -> FitResult:
     """Train a velocity field on a data set with the conditional flow matching loss.
 
-    Each step draws a batch of data with replacement, noise and times, and takes one step of Adam
-    with gradients clipped at norm 1 and a learning rate that falls to zero along a half cosine.
+    This is `minimise` with `cfm_loss`: its arguments that are not named here mean the same.
 
     A time density w(t) other than the uniform one is a weight in the loss: the mean over t ~ w is
     ∫ w(t) E‖v(x_t, t) − u_t‖² dt. The field that minimises it stays the same; how much an error at
     each time counts does not, and neither does the value of the loss, nor its floor.
 
     Args:
-        model: The network `v(x, t)`; it is trained in place.
-        data: The data set `[n ...]`, floating point, on the device of the model.
+        model: The network, called as `v(x, t, *cond)`.
+        data: The data set `[n ...]`, or an iterable of batches.
         steps: Number of optimizer steps.
         batch_size: Number of data points in a step.
-        lr: The largest learning rate, that of the first step if there is no warm-up.
+        lr: The largest learning rate, that of the first step if there is no warm-up; it falls to
+            zero along a half cosine.
         path: The conditional path.
         coupling: Pairs noise with data; None is the independent coupling.
-        labels: Labels `[n]` of the data points, int64, for a model with `classes`, which is called
-            as `v(x, t, label)`; its null label is `classes`.
+        noise: Draws the source.
+        cond: Conditions `[n ...]` of the data points.
+        labels: Labels `[n]`, int64, of the data points, for a model with `classes`: the first
+            condition. The model's null label is `classes`.
         label_dropout: Probability, in [0, 1), with which each label of a step is replaced by the
             null label; without labels it plays no part.
-        warmup: Number of first steps in which the learning rate is lowered, to (k + 1)/(warmup + 1)
-            of the half cosine at step k.
+        warmup: Number of first steps with a lower rate.
         time_sampler: Draws the times of a step, for example `logit_normal`; None is uniform.
-        ema: Decay of the running average of the weights, in [0, 1); 0 turns it off. It starts
-            lower, (1 + k)/(10 + k) at step k, so that the first weights are soon forgotten.
-        seed: Seed of batches, noise and times; None draws from torch's global state. The initial
-            weights are the model's own.
+        ema: Decay of the running average of the weights.
+        seed: Seed of batches, noise and times.
         compile: Whether to compile the loss (torch.compile; needs a C++ compiler on a CPU).
         progress: Whether to show a progress bar.
 
@@ -88,48 +200,78 @@ def fit(
         The network and the losses.
 
     Raises:
-        TypeError: If the data is not floating point, or of another dtype than the model, or the
-            labels are not int64.
-        ValueError: If the data is empty or not finite, a setting is out of its range, or the labels
-            do not fit the data or the model.
-        FloatingPointError: If a loss is NaN or infinite; step and learning rate are named. On a CPU
-            the model keeps the weights it had before that step.
+        TypeError: As `minimise`; if the labels are not int64.
+        ValueError: As `minimise`; if labels and model do not fit.
+        FloatingPointError: If a loss is NaN or infinite.
 
     Reference: lipman2023
     Chapter: training
     """
-    _check_settings(model, data, steps, batch_size, lr, warmup, ema)
+    if isinstance(data, Tensor):
+        check_points(data, "data", floating=noise is gaussian)
     classes = _check_conditioning(model, data, labels, label_dropout)
-    g = as_generator(seed, device=data.device)
     loss_of = torch.compile(cfm_loss) if compile else cfm_loss
-    weights = list(model.parameters())
-    optimizer = torch.optim.Adam(weights, lr=lr, fused=True)
-    average = copy.deepcopy(model).requires_grad_(False) if ema > 0 else model
-    losses = torch.empty(steps, device=data.device)
-    # Looking at a loss makes an accelerator wait, so there it is done now and then.
-    look_every = 1 if data.device.type == "cpu" else 50
-    model.train()
-    bar = trange(steps, desc="fit", disable=not progress)
-    for step in bar:
-        rows = torch.randint(len(data), (batch_size,), generator=g, device=data.device)
-        x1, y = data[rows], None
+
+    def loss(
+        v: nn.Module, x1: Tensor, *cond: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         if labels is not None:
-            y = drop_labels(labels[rows], label_dropout, null=classes, generator=g)
-        t = None if time_sampler is None else time_sampler(x1, g)
-        loss = loss_of(model, x1, t=t, path=path, coupling=coupling, labels=y, generator=g)
-        losses[step] = loss.detach()
-        if step % look_every == 0 or step == steps - 1:
-            _refuse_nan(losses, max(0, step + 1 - look_every), step + 1, lr, warmup)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(weights, 1.0)
-        optimizer.param_groups[0]["lr"] = _learning_rate(step, steps, lr, warmup)
-        optimizer.step()
-        if ema > 0:
-            update_ema(average, model, ema_decay(step, ema))
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{losses[max(0, step - 49) : step + 1].mean().item():.3f}")
-    return FitResult(average.eval(), losses.cpu())
+            y = drop_labels(cond[0], label_dropout, null=classes, generator=generator)
+            cond = (y, *cond[1:])
+        t = None if time_sampler is None else time_sampler(x1, generator)
+        return loss_of(
+            v, x1, cond=cond, t=t, path=path, coupling=coupling, noise=noise, generator=generator
+        )
+
+    given = (cond,) if isinstance(cond, Tensor) else tuple(cond)
+    return minimise(
+        model,
+        data,
+        loss,
+        cond=given if labels is None else (labels, *given),
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        warmup=warmup,
+        ema=ema,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def descend(
+    loss: Tensor,
+    weights: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    lr: float,
+    clip: float = 1.0,
+) -> None:
+    """Take one step of an optimizer: gradient, clipped, at a learning rate.
+
+    Args:
+        loss: The loss, 0-d.
+        weights: What is trained.
+        optimizer: An optimizer of the weights.
+        lr: The learning rate of this step.
+        clip: Norm to which a longer gradient is cut.
+
+    Chapter: training
+    """
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    clip_grad_norm_(weights, clip, foreach=True)
+    optimizer.param_groups[0]["lr"] = lr
+    optimizer.step()
+
+
+def half_cosine(done: float) -> float:
+    """Return the factor of the learning rate, from 1 to 0 as the share `done` goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def constant(done: float) -> float:
+    """Return 1: a learning rate that stays."""
+    return 1.0
 
 
 def logit_normal(
@@ -193,57 +335,115 @@ def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
     Buffers are copied.
 
     Args:
-        average: The network that holds the average; changed in place.
+        average: The network that holds the average, in float32 or float64; changed in place.
         model: The network being trained, of the same architecture.
         decay: Weight of the old average, in [0, 1].
+
+    Raises:
+        TypeError: If the average is held in half precision: there a small step rounds to none.
 
     Reference: polyak1992
     Chapter: training
     """
-    weights = [p.detach() for p in model.parameters()]
-    torch._foreach_lerp_(list(average.parameters()), weights, 1 - decay)
-    for old, new in zip(average.buffers(), model.buffers(), strict=True):
-        old.copy_(new)
+    old, new = ([p.detach() for p in module.parameters()] for module in (average, model))
+    if any(w.element_size() < 4 for w in old):
+        raise TypeError(
+            f"an average must be held in float32 or float64, but its weights are {old[0].dtype}: "
+            "convert it, average.float()"
+        )
+    if any(a.dtype != w.dtype for a, w in zip(old, new, strict=True)):
+        new = [w.to(a.dtype) for a, w in zip(old, new, strict=True)]
+    torch._foreach_lerp_(old, new, 1 - decay)
+    for buffer, current in zip(average.buffers(), model.buffers(), strict=True):
+        buffer.copy_(current)
+
+
+def _average_of(model: nn.Module) -> nn.Module:
+    """Return a copy of a model to hold the average of its weights, in full precision."""
+    average = copy.deepcopy(model).requires_grad_(False)
+    half = any(p.element_size() < 4 for p in model.parameters())
+    return average.float() if half else average
+
+
+def _like(average: nn.Module, model: nn.Module) -> nn.Module:
+    """Give the average the dtypes of the model, and let it be trained where the model can be."""
+    for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
+        mean.data = mean.data.to(weight.dtype)
+        mean.requires_grad_(weight.requires_grad)
+    for held, buffer in zip(average.buffers(), model.buffers(), strict=True):
+        held.data = buffer.detach().clone()
+    return average
+
+
+def _batches(
+    data: Tensor, cond: Iterable[Tensor], batch_size: int, g: torch.Generator | None
+) -> Iterator[tuple[Tensor, ...]]:
+    """Draw batches of data and its conditions, with replacement, without end."""
+    while True:
+        rows = torch.randint(len(data), (batch_size,), generator=g, device=data.device)
+        yield (data[rows], *(c[rows] for c in cond))
+
+
+def _cycle(batches: Iterable[Tensor | Sequence[Tensor]]) -> Iterator[tuple[Tensor, ...]]:
+    """Go through batches again and again."""
+    while True:
+        any_came = False
+        for batch in batches:
+            x1, *cond = (batch,) if isinstance(batch, Tensor) else batch
+            check_points(x1, "a batch of data", floating=False)
+            any_came = True
+            yield (x1, *check_cond(cond, len(x1)))
+        if not any_came:
+            raise ValueError(
+                "data must be a tensor, or an iterable of batches that can be gone through again "
+                "and again, but no batch came of it"
+            )
 
 
 def _check_settings(
-    model: nn.Module,
-    data: Tensor,
-    steps: int,
-    batch_size: int,
-    lr: float,
-    warmup: int,
-    ema: float,
-) -> None:
-    check_points(data, "data", finite=True)
-    if min(steps, batch_size) < 1:
-        raise ValueError(
-            f"steps and batch_size must be at least 1, but {steps} and {batch_size} came"
-        )
+    steps: int, batch_size: int, lr: float, warmup: int, ema: float
+) -> tuple[int, int]:
+    steps, batch_size = check_count("steps", steps), check_count("batch_size", batch_size)
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be positive and finite, but {lr} came")
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup must lie in [0, steps) = [0, {steps}), but {warmup} came")
     if not 0 <= ema < 1:
         raise ValueError(f"ema must lie in [0, 1), but {ema} came")
-    weight = next(model.parameters(), None)
-    if weight is None:
+    return steps, batch_size
+
+
+def _check_model(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of a model, of which at least one can be trained."""
+    weights = list(model.parameters())
+    if not weights:
         raise ValueError("the model has no parameters to train")
+    if not any(w.requires_grad for w in weights):
+        raise ValueError("all weights of the model are frozen: call model.requires_grad_()")
+    return weights
+
+
+def _check_data(model: nn.Module, data: Tensor) -> None:
+    check_points(data, "data", finite=data.is_floating_point(), floating=False)
+    check_model(model, data, "data")
+    weight = next(model.parameters())
     if weight.device != data.device:
         raise ValueError(f"the model is on {weight.device}, but the data is on {data.device}")
-    if weight.dtype != data.dtype:
-        raise TypeError(f"the model's weights are {weight.dtype}, but the data is {data.dtype}")
 
 
 def _check_conditioning(
-    model: nn.Module, data: Tensor, labels: Tensor | None, label_dropout: float
+    model: nn.Module, data: object, labels: Tensor | None, label_dropout: float
 ) -> int:
     """Return the model's number of classes, which is its null label; 0 without labels."""
-    if labels is None:
-        return 0
     classes = getattr(model, "classes", 0)
     if not isinstance(classes, int) or classes < 1:
-        raise ValueError("labels came, but the model has no classes: give MLP(classes=...)")
+        if labels is not None:
+            raise ValueError("labels came, but the model has no classes: give MLP(classes=...)")
+        return 0
+    if labels is None:
+        raise ValueError(f"the model has {classes} classes, but no labels came")
+    if not isinstance(data, Tensor):
+        raise ValueError("labels come with a data set; the batches of an iterable carry their own")
     check_labels(labels, len(data), classes)
     if labels.device != data.device:
         raise ValueError(f"the labels are on {labels.device}, but the data is on {data.device}")
@@ -252,18 +452,24 @@ def _check_conditioning(
     return classes
 
 
-def _learning_rate(step: int, steps: int, lr: float, warmup: int) -> float:
-    """Return the rate of a step: a half cosine from lr to 0, times a linear rise at first."""
+def _learning_rate(
+    step: int,
+    *,
+    steps: int,
+    lr: float,
+    warmup: int = 0,
+    schedule: Callable[[float], float] | None = None,
+) -> float:
+    """Return the rate of a step: the schedule, times a linear rise at first."""
     rise = min(1, (step + 1) / (warmup + 1))
-    return lr * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return lr * rise * (schedule or half_cosine)(step / steps)
 
 
-def _refuse_nan(losses: Tensor, start: int, stop: int, lr: float, warmup: int) -> None:
+def _refuse_nan(losses: Tensor, start: int, stop: int, rate: Callable[[int], float]) -> None:
     """Look at the losses of steps start, ..., stop − 1."""
     if not bool(losses[start:stop].isfinite().all()):
         k = start + int((~losses[start:stop].isfinite()).nonzero()[0])
-        rate = _learning_rate(k, len(losses), lr, warmup)
         raise FloatingPointError(
-            f"the loss became {losses[k].item()} at step {k} with learning rate {rate:.3g}; "
+            f"the loss became {losses[k].item()} at step {k} with learning rate {rate(k):.3g}; "
             "take a smaller lr, or look for values in the data far larger than the rest"
         )

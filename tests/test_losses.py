@@ -253,7 +253,7 @@ def test_loss_floor_is_seeded_and_its_error_is_honest(global_rng_untouched):
     assert ((runs[:, 0] - reference).abs() < 3 * runs[:, 1]).float().mean() > 0.9
     with torch.device("meta"):  # what is made without device= would not fit
         assert all(type(value) is float for value in loss_floor(q, n=2, seed=0))
-    with pytest.raises(ValueError, match="at least 2 samples, but n = 1 came"):
+    with pytest.raises(ValueError, match="n must be at least 2, but 1 came"):
         loss_floor(q, n=1)
 
 

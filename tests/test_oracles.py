@@ -310,7 +310,7 @@ def test_bad_points_and_times_are_refused_by_the_mixture():
         with pytest.raises(ValueError, match="t has shape"):
             call(good, torch.zeros(2))
     for n in (0, -1):
-        with pytest.raises(ValueError, match=f"at least 1, but n = {n} came"):
+        with pytest.raises(ValueError, match=f"n must be at least 1, but {n} came"):
             mixture.sample(n)
 
 

@@ -162,7 +162,7 @@ def test_one_step_of_a_tableau_with_full_rows_by_hand():
 @pytest.mark.parametrize(("a", "b"), [(((), ()), (0.5, 0.5)), (((),), (0.5, 0.5))])
 def test_a_tableau_whose_rows_do_not_fit_is_refused(a, b):
     t, h = torch.tensor(0.2, dtype=F64), torch.tensor(0.3, dtype=F64)
-    with pytest.raises(ValueError, match=r"argument 2 is (longer|shorter)"):
+    with pytest.raises(ValueError, match=r"rows of a must have 0, ..., 1 entries"):
         runge_kutta_step(field, START, t, h, Tableau(a, b, order=1))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fmtutor.checking import readable
 from fmtutor.notation import PathSample, Time, align_time, batch_points, batch_time
 
 __all__ = ["AffinePath", "CondOT", "Cosine", "VariancePreserving"]
@@ -60,10 +61,12 @@ class AffinePath(ABC):
         """Return σσ' = ½ d(σ²)/dt, which stays finite where σ' alone does not."""
         return self.sigma(t) * self.d_sigma(t)
 
-    def sample(self, x0: Tensor, x1: Tensor, t: Time) -> PathSample:
+    def sample(
+        self, x0: Tensor, x1: Tensor, t: Time, *, generator: torch.Generator | None = None
+    ) -> PathSample:
         """Mix noise and data and return the point with its target.
 
-        x_t = α x1 + σ x0 and u_t = α' x1 + σ' x0.
+        x_t = α x1 + σ x0 and u_t = α' x1 + σ' x0. Nothing is drawn: `generator` plays no part.
 
         Returns:
             The draw; `xt` and `ut` have the shape of `x1`.
@@ -174,9 +177,8 @@ class AffinePath(ABC):
         return ratio * (xt + sigma.square() * score) - half * score
 
     def _coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = self.alpha(t), self.sigma(t), self.d_alpha(t), self.d_sigma(t)
-        alpha, sigma, d_alpha, d_sigma = (align_time(value, x) for value in values)
-        return alpha, sigma, d_alpha, d_sigma
+        t = align_time(t, x)
+        return self.alpha(t), self.sigma(t), self.d_alpha(t), self.d_sigma(t)
 
     def _solvable(self, v: Tensor, xt: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         coefficients = self._coefficients(batch_points(v, "v", xt, t, "xt"), xt)
@@ -319,5 +321,5 @@ def _tensor(t: Time) -> Tensor:
 
 
 def _all(condition: Tensor) -> bool:
-    # While a graph is being compiled nothing can be looked at: compiled code trusts its caller.
-    return torch.compiler.is_compiling() or bool(condition.all())
+    # Where nothing may be looked at the caller is trusted.
+    return not readable(condition) or bool(condition.all())
