@@ -206,10 +206,11 @@ def check_model(v: Callable[..., Tensor], x: Tensor, name: str = "x") -> None:
     check_callable("the field", v, "called as v(x, t)")
     if not isinstance(v, nn.Module) or not x.is_floating_point():
         return
-    if torch.is_autocast_enabled(x.device.type):
-        return
     weight = next(v.parameters(), None)
-    if weight is not None and weight.is_floating_point() and weight.dtype != x.dtype:
+    if weight is None or not weight.is_floating_point() or weight.dtype == x.dtype:
+        return
+    kind = x.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
         raise TypeError(
             f"the model's weights are {weight.dtype}, but {name} is {x.dtype}: "
             f"convert {name}.to({weight.dtype}), or the model"

@@ -181,8 +181,8 @@ def _follow(
     differentiable: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the points at the end of the way and the integral of the divergence along it."""
-    # What was made in inference mode cannot be recorded.
-    cond = tuple(c.clone() if c.is_inference() else c for c in cond)
+    with torch.inference_mode(False):  # what was made in that mode cannot be recorded
+        cond = tuple(c.clone() if c.is_inference() else c for c in cond)
     vectors = divergence_probes(x, divergence, generator, probes)
     evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = partial(
         velocity_and_divergence,

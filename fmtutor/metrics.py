@@ -84,13 +84,13 @@ def wasserstein(x: Tensor, y: Tensor, *, p: float = 2.0) -> Tensor:
         raise ValueError(f"x and y must hold equally many points, but {len(x)} and {len(y)} came")
     if p < 1:
         raise ValueError(f"p must be at least 1, but {p} came")
+    x, y, unit = _in_unit(x, y)
     with torch.no_grad():
-        x_unit, y_unit, _ = _in_unit(x, y)
-        cost = torch.cdist(x_unit, y_unit, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
+        cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
         _, column = linear_sum_assignment(cost.cpu().numpy())
     # The rows come in order. Only the distances of the best pairs carry a gradient.
     distance = torch.linalg.vector_norm(x - y[torch.as_tensor(column, device=y.device)], dim=1)
-    return _power_mean(distance, p)
+    return unit * _power_mean(distance, p)
 
 
 def energy_distance(x: Tensor, y: Tensor) -> Tensor:

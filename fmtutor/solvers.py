@@ -343,7 +343,7 @@ def _brief(grid: Tensor) -> str:
 
 
 # A field on which the method needs more steps than this between two times is stiff or singular.
-_MOST_STEPS = 10_000
+_MOST_STEPS = 5_000
 
 
 def _dopri5(v: VelocityField, x0: Tensor, grid: Tensor, rtol: float, atol: float) -> Tensor:

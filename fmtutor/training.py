@@ -259,7 +259,7 @@ def descend(
     """
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    clip_grad_norm_(weights, clip, foreach=True)
+    clip_grad_norm_(weights, clip)
     optimizer.param_groups[0]["lr"] = lr
     optimizer.step()
 

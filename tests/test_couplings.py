@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from fmtutor import MLP, CondOT, cfm_loss, couplings, fit
-from fmtutor.couplings import independent, minibatch_ot
+from fmtutor.couplings import independent, minibatch_ot, within_labels
 from fmtutor.data import four_clusters, standard_normal
 
 
@@ -187,3 +187,52 @@ def test_independent_changes_nothing():
 def test_bad_input_is_refused(x0, x1, labels, error, text):
     with pytest.raises(error, match=text):
         minibatch_ot(x0, x1, *labels)
+
+
+@pytest.mark.parametrize("b", [20, 100])
+@pytest.mark.parametrize("size", [1e-30, 1e20, 1e37])
+def test_large_and_small_numbers_are_paired_as_any_others(b, size):
+    g = torch.Generator().manual_seed(4)
+    x0, x1 = torch.randn(b, 2, generator=g), torch.randn(b, 2, generator=g)
+    _, order = minibatch_ot(x0, x1)
+    _, scaled = minibatch_ot(size * x0, size * x1)
+    torch.testing.assert_close(scaled, size * order)
+    moved = minibatch_ot(x0.double() + 1e6, x1.double() + 1e6)[1] - 1e6
+    torch.testing.assert_close(moved.float(), order, atol=1e-4, rtol=0)
+
+
+def test_half_precision_is_paired_as_float32():
+    g = torch.Generator().manual_seed(4)
+    x0, x1 = torch.randn(2, 30, 2, generator=g).bfloat16()
+    _, y1 = minibatch_ot(x0, x1)
+    assert y1.dtype == torch.bfloat16
+    assert torch.equal(y1.float(), minibatch_ot(x0.float(), x1.float())[1])
+
+
+@pytest.mark.parametrize("coupling", [minibatch_ot, independent])
+def test_pairs_within_each_label(coupling):
+    g = torch.Generator().manual_seed(5)
+    labels = torch.randint(3, (60,), generator=g)
+    x0 = torch.randn(60, 2, generator=g)
+    x1 = torch.randn(60, 2, generator=g) + 5 * labels[:, None]
+    number = torch.arange(60)
+    y0, y1, y, rows = within_labels(coupling)(x0, x1, labels, number)
+    assert torch.equal(y, labels[rows])
+    assert torch.equal(y1, x1[rows])
+    assert torch.equal(rows.sort().values, number)
+    for label in range(3):
+        a, b = coupling(x0[labels == label], x1[labels == label])
+        assert torch.equal(y0[y == label], a)
+        assert torch.equal(y1[y == label], b)
+    with pytest.raises(ValueError, match="points that come with labels"):
+        within_labels(coupling)(x0, x1)
+
+
+def test_within_labels_leaves_the_noise_of_each_label_normal():
+    labels = torch.arange(400) % 2
+    x0, x1 = standard_normal(400, seed=0), standard_normal(400, seed=1)
+    x1 = x1 + 4 * (2 * labels[:, None] - 1)
+    y0, _, y = minibatch_ot(x0, x1, labels)
+    assert y0[y == 1, 0].mean() > 0.4  # tied to the label
+    y0, _, y = within_labels(minibatch_ot)(x0, x1, labels)
+    assert y0[y == 1, 0].mean().abs() < 0.2

@@ -128,3 +128,40 @@ def test_a_bound_label_is_given_at_every_call(label):
     expected = u + 3 * (u_cond - u)  # the network itself is the unconditional field
     torch.testing.assert_close(guided(field, model, 3.0)(x, t), expected)
     assert sample(field, x, steps=2).shape == (4, 2)
+
+
+def test_a_scale_may_change_with_time():
+    x, t = standard_normal(5, seed=0), torch.linspace(0, 1, 5)
+    v = guided(conditional, unconditional, lambda t: 1 + 2 * t)
+    for k in range(5):
+        alone = guided(conditional, unconditional, 1 + 2 * t[k].item())
+        torch.testing.assert_close(v(x, t)[k], alone(x, t)[k])
+    step = guided(conditional, unconditional, lambda t: torch.where(t < 0.5, 3.0, 1.0))
+    torch.testing.assert_close(step(x, t)[3:], conditional(x, t)[3:])
+
+
+def test_conditions_go_to_the_conditional_field_alone():
+    torch.manual_seed(0)
+    model, x, t = MLP(classes=3), standard_normal(4, seed=0), torch.rand(4)
+    label = torch.tensor([0, 1, 2, 0])
+    for scale in (0.0, 0.5, 1.0, 2.0):
+        bound = guided(conditioned(model, label), model, scale)
+        torch.testing.assert_close(guided(model, model, scale)(x, t, label), bound(x, t))
+        made = sample(guided(model, model, scale), x, cond=label, steps=2, batch_size=3)
+        torch.testing.assert_close(made, sample(bound, x, steps=2))
+
+
+def test_one_network_may_reuse_its_memory_for_both_fields():
+    x, t = standard_normal(4, seed=0), torch.rand(4)
+    buffer = torch.empty_like(x)
+
+    def model(x, t, label=None):
+        return buffer.copy_(x if label is None else 3 * x)
+
+    torch.testing.assert_close(guided(conditioned(model, 1), model, 2.0)(x, t), 5 * x)
+
+
+def test_a_field_that_cannot_be_called_is_refused():
+    for fields in ((MLP, unconditional), (conditional, None)):
+        with pytest.raises(TypeError, match=r"must be a field, but .* came"):
+            guided(*fields, 2.0)

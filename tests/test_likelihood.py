@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from fmtutor import MLP, CondOT, CountedField, GaussianMixture, VariancePreserving
-from fmtutor.likelihood import log_prob, standard_normal_log_prob
+from fmtutor import MLP, CondOT, CountedField, GaussianMixture, VariancePreserving, sample
+from fmtutor.continuity import divergence
+from fmtutor.likelihood import log_prob, sample_with_log_prob, standard_normal_log_prob
 
 A = torch.tensor([[0.4, -0.7], [0.2, -0.1]], dtype=torch.float64)
 
@@ -157,3 +158,173 @@ def test_bad_points_are_refused() -> None:
         log_prob(linear, torch.tensor([[float("nan"), 0.0]], dtype=torch.float64))
     with pytest.raises(TypeError, match="x1 must be floating point"):
         log_prob(linear, torch.ones(3, 2, dtype=torch.long))
+
+
+# What the closed form, a graph or inference mode could silently get wrong.
+
+
+class Doubled(MLP):
+    """A subclass that overrides what it computes."""
+
+    def forward(self, x, t, label=None):
+        return 2 * super().forward(x, t, label)
+
+
+def hooked():
+    model = MLP(2, 16, 2)
+    model.layers[2].register_forward_hook(lambda module, args, output: 0.5 * output)
+    return model
+
+
+def with_layers(change):
+    model = MLP(2, 16, 2)
+    model.layers = torch.nn.Sequential(*change([*model.layers]))
+    return model
+
+
+def patched():
+    model = MLP(2, 16, 2)
+    inner = model.forward
+    model.forward = lambda x, t: inner(x, t).sin()
+    return model
+
+
+CHANGED = {
+    "subclass": lambda: Doubled(2, 16, 2),
+    "hook": hooked,
+    "tanh": lambda: with_layers(
+        lambda ls: [torch.nn.Tanh() if isinstance(m, torch.nn.SiLU) else m for m in ls]
+    ),
+    "norm": lambda: with_layers(lambda ls: [*ls[:2], torch.nn.LayerNorm(16), *ls[2:]]),
+    "weight norm": lambda: with_layers(
+        lambda ls: [torch.nn.utils.parametrizations.weight_norm(ls[0]), *ls[1:]]
+    ),
+    "patched": patched,
+}
+
+
+@pytest.mark.parametrize("kind", [*CHANGED, "plain"])
+def test_a_changed_network_has_the_likelihood_of_what_it_computes(kind) -> None:
+    torch.manual_seed(0)
+    model = CHANGED.get(kind, lambda: MLP(2, 16, 2))()
+    x = torch.randn(5, 2)
+    settings = {"method": "midpoint", "steps": 5}
+    torch.testing.assert_close(
+        log_prob(model, x, **settings), log_prob(lambda x, t: model(x, t), x, **settings)
+    )
+    assert (model.with_divergence() is None) == (kind != "plain")
+
+
+def test_a_hook_on_all_modules_counts_too() -> None:
+    model, x = MLP(2, 16, 2), torch.randn(5, 2)
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda m, a, out: 2 * out)
+    try:
+        assert model.with_divergence() is None
+    finally:
+        handle.remove()
+    assert model.with_divergence() is not None
+    assert log_prob(model, x, steps=2).isfinite().all()
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_the_mode_of_the_caller_changes_nothing(mode) -> None:
+    model = Doubled(2, 8, 1, classes=3)
+    x = torch.randn(4, 2)
+    label = torch.tensor([0, 1, 2, 3])
+    expected = log_prob(model, x, cond=label, steps=3)
+    linear_expected = log_prob(lambda x, t: -x, x)
+    with mode():
+        inside = torch.randn(4, 2).copy_(x)
+        torch.testing.assert_close(log_prob(model, inside, cond=label.clone(), steps=3), expected)
+        torch.testing.assert_close(log_prob(lambda x, t: -x, inside), linear_expected)
+        assert divergence(lambda x, t: -x, inside, 0.5).tolist() == [-2.0] * 4
+
+
+@torch.no_grad()
+def unrecorded(x, t):
+    return -x
+
+
+def in_numpy(x, t):
+    return torch.from_numpy(-x.detach().numpy())
+
+
+@pytest.mark.parametrize("v", [unrecorded, in_numpy])
+def test_a_field_that_leaves_no_graph_is_refused(v) -> None:
+    with pytest.raises(ValueError, match="was not recorded"):
+        log_prob(v, torch.randn(5, 2))
+
+
+def test_a_field_that_is_constant_in_space_has_divergence_zero() -> None:
+    x = torch.randn(5, 2, dtype=torch.float64)
+    shifted = log_prob(lambda x, t: t[:, None] * torch.ones_like(x), x)
+    torch.testing.assert_close(shifted, gaussian(x - 0.5))
+
+
+# Conditions, groups, sources, probes.
+
+
+def test_each_row_keeps_its_condition_in_groups() -> None:
+    def v(x, t, rate, shift):
+        return rate * x + shift
+
+    x = torch.randn(7, 2, dtype=torch.float64)
+    rate = torch.linspace(-1, 1, 7, dtype=torch.float64)[:, None]
+    cond = (rate, torch.zeros_like(x))
+    expected = gaussian(x * (-rate).exp()) - 2 * rate[:, 0]
+    for size in (None, 1, 3, 7, 100):
+        given = log_prob(v, x, cond=cond, batch_size=size)
+        torch.testing.assert_close(given, expected, rtol=1e-8, atol=1e-8)
+    with pytest.raises(ValueError, match=r"cond\[0\] must be \[7 ...\]"):
+        log_prob(v, x, cond=rate[:3])
+
+
+def test_the_source_may_have_another_density() -> None:
+    laplace = torch.distributions.Laplace(1.0, 0.5)
+    x = torch.randn(6, 2, dtype=torch.float64)
+    given = log_prob(lambda x, t: -x, x, base=lambda x: laplace.log_prob(x).sum(1))
+    torch.testing.assert_close(given, laplace.log_prob(x * math.e).sum(1) + 2)
+
+
+def test_more_probes_have_less_variance_and_the_same_mean() -> None:
+    rotation = torch.tensor([[0.1, 1.0], [0.6, -0.3]], dtype=torch.float64)
+    x = torch.zeros(4000, 2, dtype=torch.float64)
+    spread = {}
+    for probes in (1, 4):
+        g = torch.Generator().manual_seed(0)
+        values = divergence(lambda x, t: x @ rotation.T, x, 0.5, method="hutchinson", generator=g)
+        given = log_prob(
+            lambda x, t: x @ rotation.T, x, steps=1, method="euler",
+            divergence="hutchinson", probes=probes, generator=g,
+        )  # fmt: skip
+        assert given.mean().item() == pytest.approx(-math.log(2 * math.pi) + 0.2, abs=0.1)
+        spread[probes] = given.std().item()
+    assert values.std() > 1
+    assert spread[1] / spread[4] == pytest.approx(2, rel=0.1)
+    with pytest.raises(ValueError, match="probes must be at least 1, but 0 came"):
+        log_prob(linear, x[:2], divergence="hutchinson", probes=0)
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_the_likelihood_while_sampling_is_that_of_the_sample(size) -> None:
+    torch.manual_seed(0)
+    model = MLP(2, 16, 2, classes=2).double()
+    x0, label = torch.randn(8, 2, dtype=torch.float64), torch.arange(8) % 2
+    x1, values = sample_with_log_prob(model, x0, cond=label, steps=40, batch_size=size)
+    torch.testing.assert_close(x1, sample(model, x0, cond=label, method="rk4", steps=40))
+    torch.testing.assert_close(values, log_prob(model, x1, cond=label, steps=40), atol=1e-7, rtol=0)
+    far, moved = sample_with_log_prob(linear, x0, base=lambda x: x.new_zeros(len(x)))
+    torch.testing.assert_close(moved, torch.full_like(moved, -A.trace().item()))
+    torch.testing.assert_close(far, x0 @ torch.linalg.matrix_exp(A).T, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("differentiable", [False, True])
+def test_nothing_is_read_back_from_an_accelerator(differentiable) -> None:
+    x = torch.empty(6, 2, device="meta")
+    label = torch.empty(6, device="meta", dtype=torch.long)
+    model = MLP(2, 8, 2, classes=3).to("meta")
+    settings = {"steps": 2, "differentiable": differentiable, "cond": label}
+    assert log_prob(model, x, **settings).shape == (6,)
+    assert log_prob(Doubled(2, 8, 2).to("meta"), x, steps=2).shape == (6,)
+    assert log_prob(model, x, divergence="hutchinson", **settings).shape == (6,)
+    assert sample_with_log_prob(model, x, cond=label, steps=2)[0].shape == (6, 2)

@@ -413,3 +413,99 @@ def test_bad_labels_are_refused():
         cfm_loss(lambda x, t, label: x, x1, labels=torch.zeros(3))
     with pytest.raises(ValueError, match=r"labels must be 0, \.\.\., 2, but 3 came"):
         cfm_loss(model, x1, labels=torch.tensor([0, 1, 3]))
+
+
+# Conditions of any kind, in any number.
+
+
+def test_conditions_reach_the_network_in_their_order_and_move_with_the_data():
+    x0, x1 = normal(0, 6, 2), normal(1, 6, 2)
+    labels, where = torch.arange(6), x1.clone()
+    seen = {}
+
+    def v(x, t, *cond):
+        seen["cond"] = cond
+        return torch.zeros_like(x)
+
+    def backward(a, b, *cond):
+        return a, b.flip(0), *(c.flip(0) for c in cond)
+
+    cfm_loss(v, x1, x0=x0, cond=where, labels=labels, coupling=backward)
+    assert torch.equal(seen["cond"][0], labels.flip(0))
+    assert torch.equal(seen["cond"][1], where.flip(0))
+    cfm_loss(v, x1, x0=x0, cond=(where, labels))
+    assert torch.equal(seen["cond"][0], where)
+    cfm_loss(v, x1, x0=x0)
+    assert seen["cond"] == ()
+    with pytest.raises(ValueError, match=r"cond\[1\] must be \[6 ...\], one row for each point"):
+        cfm_loss(v, x1, cond=(where, labels[:5]))
+
+
+# Arguments of another kind.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": CondOT}, r"path must be a path such as CondOT\(\), but the class CondOT came"),
+        ({"path": "CondOT"}, "path must be a path .* but 'CondOT' came"),
+        ({"coupling": "ot"}, "coupling must be a function such as minibatch_ot, but 'ot' came"),
+        ({"v": MLP}, r"the field must be called as v\(x, t\), but the class MLP came"),
+        ({"v": lambda x, t: None}, "the field's result must be a torch.Tensor, but a NoneType"),
+        ({"v": lambda x, t: (x, x)}, "the field's result must be a torch.Tensor, but a tuple"),
+        ({"v": MLP()}, r"weights are torch\.float32, but x1 is torch\.float64: convert"),
+        ({"x1": torch.zeros(3, 2, dtype=torch.long)}, "x1 must be floating point"),
+        ({"x1": [[0.0, 1.0]]}, "x1 must be a torch.Tensor, but a list"),
+        ({"cond": (3,)}, r"cond\[0\] must be a torch.Tensor, but a int"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        cfm_loss(**({"v": lambda x, t: x, "x1": normal(0, 3, 2)} | arguments))
+
+
+# What other parts of torch ask of a loss.
+
+
+@pytest.mark.parametrize("path", PATHS, ids=str)
+def test_gradients_of_single_samples(path):
+    torch.manual_seed(0)
+    model = MLP(2, 8, 1).double()
+    x0, x1 = normal(0, 5, 2), normal(1, 5, 2)
+    t = torch.linspace(0.1, 0.9, 5, dtype=F64)
+    weights = dict(model.named_parameters())
+
+    def loss(weights, x0, x1, t):
+        def v(x, t):
+            return torch.func.functional_call(model, weights, (x, t))
+
+        return cfm_loss(v, x1[None], x0=x0[None], t=t[None], path=path)
+
+    mapped = torch.vmap(torch.func.grad(loss), (None, 0, 0, 0))(weights, x0, x1, t)
+    for k in range(5):
+        alone = torch.func.grad(loss)(weights, x0[k], x1[k], t[k])
+        for name, gradient in alone.items():
+            torch.testing.assert_close(mapped[name][k], gradient)
+    points = torch.vmap(lambda a, b, t: path.sample(a[None], b[None], t).xt[0])(x0, x1, t)
+    torch.testing.assert_close(points, path.sample(x0, x1, t).xt)
+
+
+@pytest.mark.parametrize("path", [*PATHS, BridgePath(0.1)], ids=str)
+def test_nothing_is_read_back_from_an_accelerator(path):
+    x1 = torch.empty(6, 2, device="meta")
+    label = torch.empty(6, dtype=torch.long, device="meta")
+    model = MLP(2, 8, 1, classes=3).to("meta")
+    loss = cfm_loss(model, x1, labels=label, path=path)
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_loss_under_autocast():
+    torch.manual_seed(0)
+    model, x1 = MLP(2, 16, 2), normal(0, 64, 2).float()
+    x0, t = normal(1, 64, 2).float(), torch.linspace(0, 1, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = cfm_loss(model, x1, x0=x0, t=t)
+    assert rough.dtype == torch.float32
+    assert rough.item() == pytest.approx(cfm_loss(model, x1, x0=x0, t=t).item(), rel=0.02)

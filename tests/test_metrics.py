@@ -326,3 +326,40 @@ def test_bad_paths_are_refused():
         straightness(path.long(), good)
     with pytest.raises(ValueError, match="path must be finite"):
         straightness(path / 0, good)
+
+
+# Numbers whose squares overflow, or that lose their digits to a common offset.
+
+
+@pytest.mark.parametrize("distance", [energy_distance, wasserstein, sliced_wasserstein])
+@pytest.mark.parametrize("offset", [1e5, -3e4])
+def test_a_common_offset_changes_nothing(distance, offset):
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(400, 2, generator=g), 1.3 * torch.randn(400, 2, generator=g) + 0.2
+    a, b = (a * 64).round() / 64, (b * 64).round() / 64  # exact beside the offset
+    assert distance(a + offset, b + offset).item() == pytest.approx(distance(a, b).item(), rel=0.02)
+    assert distance(a, b).item() > 0.1
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_the_unit_of_the_points_does_not_matter(size):
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(60, 2, generator=g), torch.randn(60, 2, generator=g) + 1
+    for distance, power in ((wasserstein, 1), (sliced_wasserstein, 1), (energy_distance, 0.5)):
+        scaled = distance(size * a, size * b).item()
+        assert scaled == pytest.approx(size**power * distance(a, b).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_the_exact_distance_has_a_gradient(p):
+    x = torch.tensor([[0.0, 0.0], [5.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([[5.0, 3.0], [0.0, 4.0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: wasserstein(x, y, p=p), x)
+    assert wasserstein(x, y, p=1.0).item() == pytest.approx(3.5)
+
+
+def test_the_frechet_distance_is_not_negative():
+    g = torch.Generator().manual_seed(0)
+    for d in (1, 3, 20):
+        x = torch.randn(50, d, generator=g)
+        assert 0 <= frechet_distance(x, x).item() < 1e-6

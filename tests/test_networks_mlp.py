@@ -233,3 +233,16 @@ def test_divergence_in_closed_form_is_of_the_weights_at_the_call():
 def test_divergence_in_closed_form_refuses_what_the_network_refuses():
     with pytest.raises(ValueError, match=r"x must have shape \[b 2\], but \[4, 3\] came"):
         MLP(2).with_divergence()(torch.randn(4, 3), 0.5)
+
+
+def test_under_autocast_the_result_has_the_dtype_of_the_points():
+    torch.manual_seed(0)
+    model, x, t = MLP(2, 16, 2), torch.randn(5, 2), torch.rand(5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(x, t)
+        value, slope = model.with_divergence()(x, t)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, model(x, t))
+    torch.testing.assert_close(rough, model(x, t), atol=0.05, rtol=0.05)
+    exact = model.with_divergence()(x, t)  # which autocast does not touch
+    torch.testing.assert_close((value, slope), exact, atol=0, rtol=0)

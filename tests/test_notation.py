@@ -2,13 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fmtutor
-from fmtutor.checking import as_generator, check_labels, check_points, check_same
+from fmtutor import CondOT
+from fmtutor.checking import (
+    as_float64,
+    as_generator,
+    check_count,
+    check_labels,
+    check_points,
+    check_same,
+    readable,
+)
 from fmtutor.notation import VelocityField, align_time, batch_time
 
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
@@ -172,3 +182,80 @@ def test_as_generator(global_rng_untouched):
     assert as_generator(0).initial_seed() == 0  # zero is a seed, not "none"
     with pytest.raises(ValueError, match="either seed= or generator=, not both"):
         as_generator(1, generator)
+
+
+# Times that miss an end by a rounding error.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_rounding_error_beyond_an_end_is_moved_to_it(dtype):
+    x = torch.zeros(3, 2, dtype=dtype)
+    given = torch.tensor([-1e-6, 0.5, 1 + 2e-7], dtype=dtype)
+    assert batch_time(given, x).tolist() == [0.0, 0.5, 1.0]
+    assert batch_time(1 + 2e-7, x).tolist() == [1.0] * 3
+    s = CondOT().sample(x, x + 1, 1 + 2e-7)
+    assert torch.equal(s.xt, s.x1)
+    for bad, told in ((1 + 2e-5, r"t = 1\.0000[12]\d*"), (-2e-5, r"t = -[12]\.?\d*e-05")):
+        with pytest.raises(ValueError, match=rf"t must lie in \[0, 1\] .* but {told}"):
+            batch_time(bad, x)
+    with pytest.raises(ValueError, match="t = nan came"):
+        batch_time(torch.tensor([0.5, math.nan, 0.0], dtype=dtype), x)
+    assert batch_time(given, x, unit=False).tolist() == given.tolist()
+
+
+# What may be looked at.
+
+
+def test_values_are_looked_at_only_where_that_is_free():
+    x = torch.zeros(3)
+    assert readable(x)
+    assert not readable(x.to("meta"))
+    seen = []
+    torch.vmap(lambda row: seen.append(readable(row)) or row)(x)
+    assert seen == [False]
+    bad = torch.tensor([0.0, math.nan], device="meta")
+    check_points(bad[:, None], finite=True)
+    check_labels(torch.tensor([7, 8], device="meta"), 2, classes=3)
+    batch_time(torch.tensor([5.0], device="meta"), torch.zeros(1, 2, device="meta"))
+
+
+# Small helpers at the entrances.
+
+
+def test_whole_numbers_are_told_from_others():
+    assert check_count("n", np.int64(3)) == 3
+    assert check_count("n", True) == 1
+    for bad in (3.0, "3", None, torch.tensor(0.5)):
+        with pytest.raises(TypeError, match="n must be a whole number, but"):
+            check_count("n", bad)
+    with pytest.raises(ValueError, match="n must be at least 2, but 1 came"):
+        check_count("n", 1, least=2)
+
+
+def test_a_seed_may_be_any_whole_number():
+    first, second = (torch.rand(3, generator=as_generator(seed)) for seed in (np.int64(3), 3))
+    assert torch.equal(first, second)
+    with pytest.raises(TypeError, match=r"seed must be a whole number, but 3\.0 came"):
+        as_generator(3.0)
+
+
+class NoFloat64(torch.Tensor):
+    """A tensor of a device without float64."""
+
+    @classmethod
+    def __torch_function__(cls, f, types, args=(), kwargs=None):
+        if f is torch.Tensor.double:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        if f is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        return super().__torch_function__(f, types, args, kwargs or {})
+
+
+def test_float64_is_found_on_the_cpu_where_a_device_has_none():
+    x = torch.tensor([1.0, 2.0]).as_subclass(NoFloat64)
+    with pytest.raises(TypeError, match="MPS"):
+        x.double()
+    converted = as_float64(x)
+    assert type(converted) is torch.Tensor
+    assert converted.dtype == torch.float64
+    assert as_float64(torch.ones(2)).dtype == torch.float64

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from fmtutor import MLP, CondOT, CountedField, GaussianMixture, sample, sample_stochastic
+from fmtutor import (
+    MLP,
+    CondOT,
+    CountedField,
+    GaussianMixture,
+    sample,
+    sample_stochastic,
+    solvers,
+)
 from fmtutor.solvers import METHODS, TABLEAUX, Tableau, runge_kutta_step
 
 F64 = torch.float64
@@ -574,3 +582,225 @@ def test_the_stochastic_sampler_refuses_what_sample_refuses_and_the_way_back():
         stochastic(field, START.long(), seed=0)
     with pytest.raises(ValueError, match=r"v\(x, t\) and x must have one shape"):
         stochastic(lambda x, t: x[:, 0], START, steps=2, seed=0)
+
+
+# Conditions and groups.
+
+
+@every_method
+@pytest.mark.parametrize("size", [None, 1, 3, 100])
+def test_each_row_keeps_its_condition_in_groups(method, size):
+    rate = torch.tensor([[-1.0], [0.5], [0.2], [1.0]], dtype=F64)
+    shift = torch.arange(8, dtype=F64).reshape(4, 2)
+
+    def v(x, t, rate, shift):
+        return rate * (x - shift)
+
+    given = sample(v, START, cond=(rate, shift), method=method, steps=60, batch_size=size)
+    expected = shift + rate.exp() * (START - shift)
+    tolerance = 0.08 if method == "euler" else 1e-3
+    torch.testing.assert_close(given, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_one_label_a_point_in_groups():
+    torch.manual_seed(0)
+    model, label = MLP(width=8, classes=4), torch.arange(4)
+    x0 = START.float()
+    one_by_one = torch.cat(
+        [sample(model, x0[k : k + 1], cond=label[k : k + 1], steps=3) for k in range(4)]
+    )
+    torch.testing.assert_close(sample(model, x0, cond=label, batch_size=3, steps=3), one_by_one)
+    for bad, message in ((label[:3], r"cond\[0\] must be \[4 ...\]"), (label[0], r"but \[\] came")):
+        with pytest.raises(ValueError, match=message):
+            sample(model, x0, cond=bad, batch_size=3)
+    with pytest.raises(TypeError, match=r"cond\[0\] must be a torch.Tensor, but a int"):
+        sample(model, x0, cond=(3,))
+
+
+def test_the_stochastic_sampler_takes_conditions_and_a_projection():
+    shift = torch.arange(8, dtype=F64).reshape(4, 2)
+    given = sample_stochastic(
+        lambda x, t, s: s - x, START, cond=shift, score=lambda v, x, t: x, diffusion=0.0, steps=40,
+        project=lambda x: x.clamp(max=3),
+    )  # fmt: skip
+    expected = sample(lambda x, t: shift - x, START, steps=40, project=lambda x: x.clamp(max=3))
+    torch.testing.assert_close(given, expected)
+    assert given.max() == 3
+
+
+# Precision.
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loses_no_steps(method, dtype):
+    seen = set()
+
+    def v(x, t):
+        seen.add((x.dtype, t.dtype))
+        return torch.ones_like(x)
+
+    x0 = torch.full((2, 1), 4.0, dtype=dtype)
+    for steps in (10, 100, 400):
+        end = sample(v, x0, method=method, steps=steps)
+        assert end.dtype == dtype
+        assert end.tolist() == [[5.0], [5.0]]
+    assert seen == {(dtype, dtype)}
+    path = sample(v, x0, method=method, steps=4, return_path=True)
+    assert path[:, 0, 0].tolist() == [4.0, 4.25, 4.5, 4.75, 5.0]
+
+
+def test_half_precision_loses_no_steps_of_the_stochastic_sampler():
+    x0 = torch.full((2, 1), 4.0, dtype=torch.bfloat16)
+    end = sample_stochastic(
+        lambda x, t: torch.ones_like(x), x0, score=lambda v, x, t: x, diffusion=0.0, steps=400
+    )
+    assert end.tolist() == [[5.0], [5.0]]
+    assert end.dtype == torch.bfloat16
+
+
+def test_dtypes_that_differ_are_named():
+    for call in (
+        lambda v: sample(v, START),
+        lambda v: sample_stochastic(v, START, score=lambda v, x, t: x, diffusion=0.1),
+    ):
+        with pytest.raises(TypeError, match=r"weights are torch.float32, but x0 is torch.float64"):
+            call(MLP())
+
+
+# What a field may do with its memory, and what it must return.
+
+
+@every_method
+def test_a_field_may_reuse_the_memory_of_its_result(method):
+    buffer = torch.empty_like(START)
+
+    def reusing(x, t):
+        return buffer.copy_(field(x, t))
+
+    expected = sample(field, START, method=method, steps=8)
+    assert torch.equal(sample(reusing, START, method=method, steps=8), expected)
+
+
+@pytest.mark.parametrize("result", [None, (START, START), "x"], ids=str)
+@pytest.mark.parametrize("method", ["rk4", "dopri5"])
+def test_a_field_that_returns_no_tensor_is_refused(method, result):
+    with pytest.raises(TypeError, match=r"v\(x, t\) must be a torch.Tensor, but a \w+ came"):
+        sample(lambda x, t: result, START, method=method)
+
+
+def test_the_shape_of_the_score_is_looked_at():
+    for bad, error in ((lambda v, x, t: x[:, :1], ValueError), (lambda v, x, t: None, TypeError)):
+        with pytest.raises(error, match=r"score\(v, x, t\)"):
+            sample_stochastic(lambda x, t: x, START, score=bad, diffusion=1.0, steps=2)
+
+
+# Arguments of another kind.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"steps": 1e3}, TypeError, "steps must be a whole number, but 1000.0 came, a float"),
+        ({"steps": 0}, ValueError, "steps must be at least 1, but 0 came"),
+        ({"batch_size": 2.5}, TypeError, "batch_size must be a whole number"),
+        ({"times": [0.0, 1.0], "steps": 100}, ValueError, "either times=, or steps=, t0= and t1="),
+        ({"times": [0.0, 1.0], "t0": 0.0}, ValueError, "not both"),
+        ({"times": [0.0, 1.0], "t1": 1.0}, ValueError, "not both"),
+        ({"v": MLP}, TypeError, "the field must be called as v.x, t., but the class MLP came"),
+        ({"v": 3}, TypeError, "the field must be called as v.x, t., but 3 came"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        sample(**({"v": field, "x0": START} | arguments))
+    stochastic = {"score": lambda v, x, t: x, "diffusion": 0.1, "seed": 0}
+    if "batch_size" not in arguments:
+        with pytest.raises(error, match=message):
+            sample_stochastic(**({"v": field, "x0": START} | stochastic | arguments))
+
+
+def test_whole_numbers_and_constants_of_any_kind_will_do():
+    sample(field, START, steps=np.int64(3), batch_size=np.int32(2))
+    drawn = [
+        sample_stochastic(
+            field, START, score=lambda v, x, t: x, diffusion=g, steps=3, seed=np.int64(3)
+        )
+        for g in (0.5, lambda t: 0.5, lambda t: torch.tensor(0.5))
+    ]
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+    with pytest.raises(TypeError, match=r"score must be a function score\(v, x, t\)"):
+        sample_stochastic(field, START, score=None, diffusion=0.5)
+    with pytest.raises(TypeError, match=r"seed must be a whole number, but 0\.5 came"):
+        sample_stochastic(field, START, score=lambda v, x, t: x, diffusion=0.5, seed=0.5)
+
+
+def test_times_that_were_added_up_are_good_enough():
+    added, t = [0.0], 0.0
+    for _ in range(1000):
+        t += 0.001
+        added.append(t)
+    assert added[-1] > 1
+    given = sample(field, START, times=added, method="rk4")
+    torch.testing.assert_close(given, solution(START, 1.0), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match=r"but 0, 1\.00002 came"):
+        sample(field, START, times=[0.0, 1.00002])
+
+
+# dopri5 says why it cannot go on, and keeps no more than it returns.
+
+
+@pytest.mark.parametrize(
+    ("v", "near", "cause"),
+    [
+        (lambda x, t: x / (1 - t)[:, None], 1.0, "singular or stiff"),
+        (lambda x, t: x / (0.5 - t).abs()[:, None], 0.5, "singular or stiff"),
+        (lambda x, t: torch.where(t[:, None] > 0.9, torch.nan, x), 0.95, "NaN or infinite"),
+        (lambda x, t: torch.full_like(x, torch.inf), 0.0, "NaN or infinite"),
+        (lambda x, t: -1e6 * (x - t[:, None].cos()), None, "singular or stiff"),
+    ],
+)
+def test_dopri5_names_the_time_and_the_cause(v, near, cause, monkeypatch):
+    monkeypatch.setattr(solvers, "_MOST_STEPS", 200)
+    with pytest.raises(RuntimeError, match=rf"cannot go on near t = .*{cause}") as caught:
+        sample(v, START, method="dopri5")
+    if near is not None:
+        told = float(str(caught.value).split("t = ")[1].split(":")[0])
+        assert told == pytest.approx(near, abs=0.06)
+
+
+def test_dopri5_keeps_no_times_that_nobody_asked_for(monkeypatch):
+    import torchdiffeq
+
+    asked = []
+    odeint = torchdiffeq.odeint
+    monkeypatch.setattr(
+        torchdiffeq, "odeint", lambda f, x, t, **o: asked.append(len(t)) or odeint(f, x, t, **o)
+    )
+    last = sample(field, START, method="dopri5", steps=50)
+    path = sample(field, START, method="dopri5", steps=50, return_path=True)
+    assert asked == [2, 51]
+    torch.testing.assert_close(last, path[-1], rtol=1e-5, atol=1e-5)
+
+
+# An accelerator is never waited for.
+
+
+@every_tableau
+def test_nothing_is_read_back_from_an_accelerator(method):
+    model, x0 = MLP(width=8, classes=3).to("meta"), torch.empty(6, 2, device="meta")
+    label = torch.empty(6, dtype=torch.long, device="meta")
+    settings = {"cond": label, "method": method, "steps": 3, "return_path": True}
+    assert sample(model, x0, **settings, batch_size=4).shape == (4, 6, 2)
+    half = sample(model.bfloat16(), x0.bfloat16(), **settings)
+    assert half.dtype == torch.bfloat16
+
+
+def test_the_stochastic_sampler_reads_nothing_back_either():
+    model, x0 = MLP(width=8).to("meta"), torch.empty(6, 2, device="meta")
+    for diffusion in (0.3, lambda t: (1 - t).sqrt()):
+        end = sample_stochastic(
+            model, x0, score=CondOT(0.1).score_from_velocity, diffusion=diffusion, steps=3
+        )
+        assert end.shape == (6, 2)

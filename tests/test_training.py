@@ -8,10 +8,30 @@ import shutil
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from fmtutor import MLP, BridgePath, CondOT, FitResult, GaussianMixture, cfm_loss, fit, loss_floor
+from fmtutor import (
+    MLP,
+    BridgePath,
+    CondOT,
+    FitResult,
+    GaussianMixture,
+    cfm_loss,
+    drop_labels,
+    fit,
+    loss_floor,
+    minimise,
+)
 from fmtutor.data import cluster_means, four_clusters
-from fmtutor.training import logit_normal, update_ema
+from fmtutor.training import (
+    _batches,
+    constant,
+    descend,
+    ema_decay,
+    half_cosine,
+    logit_normal,
+    update_ema,
+)
 
 DATA = four_clusters(2000, seed=0)
 
@@ -587,3 +607,148 @@ def test_bad_labels_are_refused_before_anything_is_changed():
         with pytest.raises(ValueError, match="labels came, but the model has no classes"):
             quick(plain, data, labels=labels)
     assert torch.equal(weights(model), before)
+
+
+# What comes back can be used, and trained on.
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_result_can_be_trained_on(ema):
+    frozen = network()
+    frozen.layers[0].weight.requires_grad_(False)
+    for model in (network(), frozen):
+        result = quick(model, ema=ema)
+        flags = [p.requires_grad for p in result.model.parameters()]
+        assert flags == [p.requires_grad for p in model.parameters()]
+        cfm_loss(result.model, DATA[:4]).backward()
+        before = weights(result.model)
+        assert not torch.equal(weights(quick(result.model, ema=ema).model), before)
+
+
+def test_a_frozen_model_is_refused():
+    with pytest.raises(ValueError, match="all weights of the model are frozen"):
+        quick(network().requires_grad_(False))
+
+
+def test_a_model_with_classes_is_not_trained_without_labels():
+    with pytest.raises(ValueError, match="the model has 3 classes, but no labels came"):
+        quick(MLP(classes=3))
+
+
+def test_an_average_in_half_precision_is_refused_where_it_would_stand_still():
+    model = network(dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match=r"held in float32 or float64, .* torch\.bfloat16"):
+        update_ema(copy.deepcopy(model), model, 0.9999)
+    average = copy.deepcopy(model).float()
+    with torch.no_grad():
+        for p in average.parameters():
+            p.zero_()
+        for p in model.parameters():
+            p.fill_(1.0)
+    for _ in range(5000):
+        update_ema(average, model, 0.9999)
+    expected = torch.full_like(weights(average), 1 - 0.9999**5000)
+    torch.testing.assert_close(weights(average), expected, rtol=1e-3, atol=0)
+
+
+def test_a_model_in_half_precision_is_averaged_in_float32():
+    model = network(dtype=torch.bfloat16)
+    result = quick(model, data=DATA.bfloat16(), steps=400, ema=0.999, lr=1e-3)
+    assert {p.dtype for p in result.model.parameters()} == {torch.bfloat16}
+    moved = weights(result.model) - weights(network(dtype=torch.bfloat16))
+    assert (moved != 0).float().mean() > 0.5
+
+
+# The loop for other losses.
+
+
+def test_minimise_is_the_loop_of_fit():
+    def loss(v, x1, *, generator=None):
+        return cfm_loss(v, x1, path=CondOT(0.1), generator=generator)
+
+    settings = {"steps": 7, "batch_size": 16, "warmup": 2, "ema": 0.5, "progress": False}
+    first, second = network(), network()
+    given = minimise(first, DATA, loss, **settings)
+    expected = fit(second, DATA, path=CondOT(0.1), **settings)
+    assert torch.equal(given.losses, expected.losses)
+    assert torch.equal(weights(given.model), weights(expected.model))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [(None, [1, 0.75, 0.25]), (constant, [1, 1, 1]), (lambda done: 1 - done, [1, 2 / 3, 1 / 3])],
+)
+def test_the_schedule_is_a_function_of_the_share_that_is_done(schedule, rates, monkeypatch):
+    seen = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self: seen.append(self.param_groups[0]["lr"]) or step(self),
+    )
+    minimise(network(), DATA, loss_of_cfm, steps=3, lr=1.0, schedule=schedule, progress=False)
+    assert seen == pytest.approx(rates)
+
+
+def loss_of_cfm(v, x1, *cond, generator=None):
+    return cfm_loss(v, x1, cond=cond, generator=generator)
+
+
+def test_conditions_come_with_their_points():
+    data = torch.arange(40.0)[:, None].expand(40, 2)
+    cond = (torch.arange(40), 2 * data)
+    seen = []
+
+    def loss(v, x1, index, twice, *, generator=None):
+        seen.append(index)
+        assert torch.equal(x1[:, 0], index.float())
+        assert torch.equal(twice, 2 * x1)
+        return v(x1, torch.zeros(len(x1))).square().mean()
+
+    minimise(network(), data, loss, cond=cond, steps=4, batch_size=8, lr=1e-9, progress=False)
+    assert [len(index) for index in seen] == [8] * 4
+    with pytest.raises(ValueError, match=r"cond\[0\] must be \[40 ...\]"):
+        minimise(network(), data, loss, cond=torch.zeros(39), progress=False)
+
+
+def test_a_data_loader_is_gone_through_again_and_again():
+    data = TensorDataset(DATA[:48], torch.arange(48))
+    seen = []
+
+    def loss(v, x1, index, *, generator=None):
+        seen.append(index)
+        assert torch.equal(x1, DATA[index])
+        return cfm_loss(v, x1, generator=generator)
+
+    loader = DataLoader(data, batch_size=16, shuffle=True)
+    minimise(network(), loader, loss, steps=6, progress=False)
+    for epoch in (seen[:3], seen[3:]):
+        assert torch.cat(epoch).sort().values.tolist() == [*range(48)]
+    quick(network(), data=[DATA[:10], DATA[10:30]])  # plain batches will do
+    for data, error, message in (
+        ([], ValueError, "no batch came of it"),
+        (iter([DATA]), ValueError, "gone through again and again"),
+        ([(DATA, torch.zeros(3))], ValueError, r"cond\[0\] must be \[2000 ...\]"),
+    ):
+        with pytest.raises(error, match=message):
+            quick(network(), data=data)
+
+
+def test_a_loss_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match="loss must be a function loss"):
+        minimise(network(), DATA, None)
+
+
+def test_a_step_reads_nothing_back_from_an_accelerator():
+    model = MLP(2, 8, 1, classes=3).to("meta")
+    average = copy.deepcopy(model)
+    weights = list(model.parameters())
+    optimizer = torch.optim.Adam(weights, fused=False)
+    x1 = torch.empty(16, 2, device="meta")
+    label = torch.empty(16, dtype=torch.long, device="meta")
+    for step in range(2):
+        y = drop_labels(label, 0.1, null=3)
+        descend(cfm_loss(model, x1, labels=y), weights, optimizer, half_cosine(step / 2))
+        update_ema(average, model, ema_decay(step, 0.999))
+    rows, *_ = next(_batches(x1, (label,), 4, None))
+    assert rows.shape == (4, 2)

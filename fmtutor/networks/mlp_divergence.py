@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def mlp_with_divergence(
     first, *hidden, last = (layer for layer in layers if isinstance(layer, nn.Linear))
     of_x, of_context = first.weight[:, :dim].T, first.weight[:, dim:]
     middle = [layer.weight for layer in hidden]
-    with torch.no_grad(), torch.autocast(of_x.device.type, enabled=False):
+    with torch.no_grad(), _without_autocast(of_x.device.type):
         blocks = [
             _jacobian_trace(w_in, middle, w_out)
             for w_in, w_out in zip(
@@ -74,7 +75,7 @@ def mlp_with_divergence(
 
     @torch.no_grad()
     def field(x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x.device.type):
             shift = F.linear(context, of_context, first.bias).expand(len(x), -1)
             groups = zip(torch.split(x, _POINTS), torch.split(shift, _POINTS), strict=True)
             size = min(len(x), _POINTS) * min(dim, _COORDINATES) * first.out_features
@@ -83,6 +84,12 @@ def mlp_with_divergence(
         return torch.cat(velocity), torch.cat(divergence)
 
     return field
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def _jacobian_trace(
