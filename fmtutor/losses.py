@@ -123,6 +123,7 @@ def cfm_loss(
     if coupling is not None:
         x0, x1, *cond = coupling(x0, x1, *cond)
     s = path.sample(x0, x1, t, generator=generator)
+    # Unless another distance or target is asked for, (v(xt, t) - ut).square().mean().
     return distance(v(s.xt, s.t, *cond), target(s))
 
 

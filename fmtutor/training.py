@@ -467,7 +467,7 @@ def _learning_rate(
 
 def _refuse_nan(losses: Tensor, start: int, stop: int, rate: Callable[[int], float]) -> None:
     """Look at the losses of steps start, ..., stop − 1."""
-    if not bool(losses[start:stop].isfinite().all()):
+    if not math.isfinite(losses[start:stop].sum().item()):  # faster than a look at each
         k = start + int((~losses[start:stop].isfinite()).nonzero()[0])
         raise FloatingPointError(
             f"the loss became {losses[k].item()} at step {k} with learning rate {rate(k):.3g}; "

@@ -76,7 +76,7 @@ class AffinePath(ABC):
         """
         t = batch_points(x0, "x0", x1, t)
         alpha, sigma, d_alpha, d_sigma = self._coefficients(t, x1)
-        if not _all(d_sigma.isfinite()):
+        if not _finite(d_sigma):
             raise ValueError(
                 f"the target of {self} has no finite limit at t = 1, where σ' diverges"
             )
@@ -182,7 +182,7 @@ class AffinePath(ABC):
 
     def _solvable(self, v: Tensor, xt: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         coefficients = self._coefficients(batch_points(v, "v", xt, t, "xt"), xt)
-        if not _all(coefficients[3].isfinite()):
+        if not _finite(coefficients[3]):
             raise ValueError(f"{self} cannot be solved for its ends at t = 1, where σ' diverges")
         return coefficients
 
@@ -318,6 +318,11 @@ class VariancePreserving(AffinePath):
 
 def _tensor(t: Time) -> Tensor:
     return t if isinstance(t, Tensor) else torch.tensor(float(t))
+
+
+def _finite(values: Tensor) -> bool:
+    # The sum is finite where all of them are, and faster than a look at each.
+    return not readable(values) or math.isfinite(values.sum().item())
 
 
 def _all(condition: Tensor) -> bool:
