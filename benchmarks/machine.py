@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 import platform
+import re
+import subprocess
 from pathlib import Path
 
 import torch
@@ -22,6 +24,19 @@ def machine() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
     }
+
+
+def slug() -> str:
+    """The processor's name as the name of a file: `intel-xeon-processor`."""
+    name = re.sub(r"\(.*?\)", "", cpu_name()).lower()
+    return "-".join(re.findall(r"[a-z0-9]+", name))
+
+
+def revision() -> str:
+    """The commit that was measured."""
+    command = ["git", "rev-parse", "--short=10", "HEAD"]
+    run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return run.stdout.strip() or "unknown"
 
 
 def versions(*packages: str) -> dict[str, str]:

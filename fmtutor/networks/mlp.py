@@ -88,12 +88,9 @@ class MLP(nn.Module):
 
         def field(x: Tensor, t: Time, label: Tensor | int | None = None) -> tuple[Tensor, Tensor]:
             self._check(x)
-            times = batch_time(t, x, unit=False)
-            if times.stride(0) == 0 and label is None:  # one context for all points, made once
-                times = times[:1]
             with torch.no_grad():
-                context = self._context(times, label)
-            return closed_form(x, context)
+                context = self._context(batch_time(t, x, unit=False), label)
+            return closed_form(x, context[:1] if context.stride(0) == 0 else context)
 
         return field
 
@@ -104,10 +101,11 @@ class MLP(nn.Module):
 
     def _context(self, t: Tensor, label: Tensor | int | None) -> Tensor:
         """Return what joins the points at the input: features of times `[b]`, vectors of labels."""
+        # One time for all points, as a solver gives it: its features are made once.
+        features: Tensor = self.embedding(t[:1] if t.stride(0) == 0 else t).expand(len(t), -1)
         if self.labels is not None:
             vectors = self.labels(batch_label(label, t, self.classes))
-            return torch.cat([self.embedding(t), vectors], dim=1)
+            return torch.cat([features, vectors], dim=1)
         if label is not None:
             raise ValueError("a label came to a network without classes: give MLP(classes=...)")
-        features: Tensor = self.embedding(t)
         return features
