@@ -223,7 +223,8 @@ class CondOT(AffinePath):
     def sigma(self, t: Time) -> Tensor:
         """Return 1 − (1 − σ_min) t."""
         t = _tensor(t)
-        return (1 - t) + self.sigma_min * t  # no cancellation: σ(1) is σ_min itself
+        # Not 1 − (1 − σ_min) t, whose rounding error would be all of σ(1).
+        return (1 - t) + self.sigma_min * t if self.sigma_min else 1 - t
 
     def d_alpha(self, t: Time) -> Tensor:
         """Return 1."""
