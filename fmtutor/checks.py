@@ -44,6 +44,13 @@ def check(
         CheckError: If the claim does not hold; NaN satisfies no claim.
         ValueError: If the bounds contradict each other, or `tol` comes without `equal`.
 
+    Example:
+        >>> check("the mean of the noise", 0.02, above=-0.1, below=0.1)
+        ✓ the mean of the noise above -0.1 and below 0.1
+        >>> check("two and two", 2 + 2, equal=5)
+        Traceback (most recent call last):
+        fmtutor.checks.CheckError: ✗ two and two equals 5: the value is 4
+
     Chapter: quickstart
     """
     if equal is not None and (below is not None or above is not None):

@@ -48,6 +48,16 @@ class Exercise:
         probe: Called with an answer and arguments, returns what is compared with the reference, or
             raises GradeError with a diagnosis: for exercises with many right answers.
         tol: Tolerance, relative to the largest entry of the reference.
+
+    Example:
+        >>> circle = Exercise(
+        ...     name="diameter",
+        ...     task="`diameter(r)` of a circle",
+        ...     takes="the radius; returns the diameter",
+        ...     reference=lambda r: 2 * r,
+        ...     inputs=[(1.5,), (0.2,)],
+        ...     mistakes=[("this is the radius", lambda r: r)],
+        ... )
     """
 
     name: str
@@ -64,18 +74,26 @@ def grader(name: str, exercise: Exercise) -> Callable[[Answer], None]:
     """Return the function `name(answer)` that grades an exercise; its `help` says what is asked.
 
     The exercise stays at hand as the function's attribute `exercise`.
+
+    Example:
+        >>> doubles = Exercise("double", "`double(a)`", "a; returns 2a", lambda a: 2 * a, [(3,)])
+        >>> grade_double = grader("grade_double", doubles)
+        >>> grade_double(lambda a: a + a)
+        ✓ double
     """
 
     def grade_answer(answer: Callable[..., Any]) -> None:
         _grade(exercise, answer)
 
     module = exercise.reference.__module__
-    fill = textwrap.TextWrapper(90, subsequent_indent=" " * 4, break_on_hyphens=False).fill
-    task, takes = fill(f"Grade {exercise.task}."), fill(f"answer: Takes {exercise.takes}.")
+    task = textwrap.fill(f"Grade {exercise.task}.", 90, break_on_hyphens=False)
+    takes = textwrap.fill(
+        f"answer: Takes {exercise.takes}.", 90, subsequent_indent=" " * 8, break_on_hyphens=False
+    )
     grade_answer.__name__ = grade_answer.__qualname__ = name
     grade_answer.__module__ = module
     grade_answer.__doc__ = (
-        f"{task}\n\nArgs:\n{textwrap.indent(takes, ' ' * 4)}\n\nRaises:\n"
+        f"{task}\n\nArgs:\n    {takes}\n\nRaises:\n"
         "    GradeError: If the answer is wrong; the message says why.\n\n"
         f"Chapter: {module.rpartition('.')[2]}\n"
     )
@@ -107,12 +125,25 @@ def grade(
 
     Raises:
         GradeError: If the answer is wrong; the message holds the diagnosis.
+
+    Example:
+        >>> mistakes = [("this is the radius", lambda a: a)]
+        >>> grade("diameter", lambda a: a + a, lambda a: 2 * a, [(1.5,)], mistakes=mistakes)
+        ✓ diameter
+        >>> grade("diameter", lambda a: a, lambda a: 2 * a, [(1.5,)], mistakes=mistakes)
+        Traceback (most recent call last):
+        fmtutor.exercises.grading.GradeError: ✗ diameter: this is the radius
     """
     _grade(Exercise(exercise, "", "", reference, inputs, mistakes, tol=tol), answer)
 
 
 def returned(points: int) -> Callable[..., Any]:
-    """Return the probe of an answer that returns a function, called with the last `points`."""
+    """Return the probe of an answer that returns a function, called with the last `points`.
+
+    Example:
+        >>> returned(1)(lambda factor: lambda x: factor * x, 3, 2.0)  # f(3)(2.0)
+        6.0
+    """
 
     def probe(answer: Answer, *arguments: Any) -> Any:
         function = answer(*arguments[:-points])
@@ -126,13 +157,23 @@ def returned(points: int) -> Callable[..., Any]:
 
 
 def normal(seed: int, *shape: int) -> Tensor:
-    """Draw standard normal numbers, in double precision."""
+    """Draw standard normal numbers, in double precision.
+
+    Example:
+        >>> normal(0, 4, 2).shape
+        torch.Size([4, 2])
+    """
     g = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=g, dtype=torch.float64)
 
 
 def uniform(seed: int, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Draw uniform numbers from [low, high), in double precision."""
+    """Draw uniform numbers from [low, high), in double precision.
+
+    Example:
+        >>> uniform(0, 5, low=0.1, high=0.9).shape
+        torch.Size([5])
+    """
     g = torch.Generator().manual_seed(seed)
     return low + (high - low) * torch.rand(shape, generator=g, dtype=torch.float64)
 

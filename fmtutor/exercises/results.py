@@ -17,6 +17,10 @@ def as_result(value: Any) -> Tensor:
 
     Raises:
         TypeError: If it is nothing that can be compared; the message says what it is.
+
+    Example:
+        >>> as_result((1, torch.tensor(2.0)))
+        tensor([1., 2.], dtype=torch.float64)
     """
     unfit = f"a tensor or a number is expected, but a {type(value).__name__} came back"
     if isinstance(value, tuple | list):
@@ -41,7 +45,12 @@ def as_result(value: Any) -> Tensor:
 
 
 def close(given: Tensor, expected: Tensor, tol: float) -> bool:
-    """Whether two results agree, NaN with NaN; where nothing is finite, nothing can be told."""
+    """Whether two results agree, NaN with NaN; where nothing is finite, nothing can be told.
+
+    Example:
+        >>> close(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1]), tol=0.1)
+        True
+    """
     finite = expected.isfinite()
     if given.shape != expected.shape or (finite.numel() > 0 and not bool(finite.any())):
         return False
@@ -58,6 +67,10 @@ def difference(given: Tensor, expected: Tensor, backward: Tensor | None, tol: fl
         expected: What should have.
         backward: What is right at 1 − t, where there is a time.
         tol: Tolerance, relative to the largest entry.
+
+    Example:
+        >>> difference(torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 2.0]), None, 1e-4)
+        'the sign is flipped'
     """
     if given.shape != expected.shape:
         if given.numel() == expected.numel():
