@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmtutor.exercises.grading import GradeError, grade
+from fmtutor.exercises.grading import GradeError, grade, normal, uniform
 
 F64 = torch.float64
 
@@ -176,6 +176,7 @@ def test_every_kind_of_number_is_compared(given, capsys):
     ("given", "diagnosis"),
     [
         (1 + 1j, "the result is complex, a real one is expected"),
+        (1 - 1e-3j, "the result is complex, a real one is expected"),
         (torch.tensor([1.0, 1j]), "the result is complex, a real one is expected"),
         (math.sin, "but a builtin_function_or_method came back"),
         ({1.0}, "but a set came back"),
@@ -214,8 +215,10 @@ def test_nothing_for_some_inputs_is_wrong(nothing, empty):
 
 
 def test_nothing_in_different_ways_is_not_attempted(capsys):
-    ways = iter([lambda: None, lambda: (..., None), lambda: raises_not_implemented(1, 1)])
-    grade("e", lambda a: next(ways)(), lambda a: a, [(1,), (2,), (3,)])
+    ways = iter(
+        [lambda: None, lambda: (..., None), lambda: [...], lambda: raises_not_implemented(1, 1)]
+    )
+    grade("e", lambda a: next(ways)(), lambda a: a, [(1,), (2,), (3,), (4,)])
     assert capsys.readouterr().out == "○ e: not attempted yet\n"
 
 
@@ -238,7 +241,7 @@ def test_an_operation_that_torch_lacks_is_an_error():
 
 
 def test_an_answer_may_use_one_buffer_for_all_its_results(capsys):
-    buffer = torch.zeros(2)
+    buffer = torch.zeros(2, dtype=F64)
     grade("e", lambda a: buffer.fill_(a), lambda a: [a, a], [(1.0,), (2.0,)])
     assert capsys.readouterr().out == "✓ e\n"
 
@@ -254,6 +257,29 @@ def test_neither_reference_nor_mistakes_change_the_inputs():
             mistakes=[("cleared", lambda x: x.zero_()), ("halved", lambda x: x.div_(2))],
         )
     assert torch.equal(x, X)
+
+
+def test_where_the_right_result_is_zero_the_tolerance_is_absolute(capsys):
+    grade("e", lambda: [1e-5, 0.0], lambda: [0.0, 0.0], [()])
+    grade("e", list, list, [()])  # no entry, no largest one
+    assert capsys.readouterr().out == "✓ e\n" * 2
+    for off in (1.5e-4, 1.0):
+        with pytest.raises(GradeError, match=r"right up to a constant|off, by up to"):
+            grade("e", lambda off=off: [off, 0.0], lambda: [0.0, 0.0], [()])
+
+
+def test_two_numbers_can_have_a_common_factor_and_one_cannot():
+    with pytest.raises(GradeError, match="yours is 3 times"):
+        grade("e", lambda: [3.0, 6.0], lambda: [1.0, 2.0], [()])
+    with pytest.raises(GradeError, match="off, by up to 2"):
+        grade("e", lambda: [3.0], lambda: [1.0], [()])
+
+
+def test_a_wrong_axis_is_hinted_at():
+    with pytest.raises(
+        GradeError, match=r"size of tensor .*; align times with align_time \(it was"
+    ):
+        grade("e", lambda x, t: x + t, reference, INPUTS)
 
 
 def test_an_answer_cannot_change_the_inputs():
@@ -348,3 +374,16 @@ def test_a_mistake_agrees_where_the_same_entries_are_not_finite(answer, mistake,
 def test_functions_among_the_arguments_are_named():
     with pytest.raises(GradeError, match=r"called with reference, a tensor of shape \[3, 2\]\)"):
         grade("e", lambda v, x: x.sin(), lambda v, x: x, [(reference, X)])
+
+
+def test_draws_are_seeded_and_in_double_precision():
+    for draw in (normal, uniform):
+        assert draw(1, 3, 2).dtype == F64
+        assert torch.equal(draw(1, 3, 2), draw(1, 3, 2))
+        assert not torch.equal(draw(1, 3, 2), draw(2, 3, 2))
+    assert abs(normal(0, 10_000).std() - 1) < 0.03
+    u = uniform(0, 10_000, low=-1.0, high=0.5)
+    assert -1 <= u.min() < -0.99
+    assert 0.49 < u.max() < 0.5
+    assert 0 <= uniform(0, 10_000).min() < 0.01
+    assert 0.99 < uniform(0, 10_000).max() < 1
