@@ -42,6 +42,11 @@ def standard_normal(
     Returns:
         Points `[n d]`.
 
+    Example:
+        >>> x0 = standard_normal(1000, seed=0)
+        >>> x0.shape, f"{x0.std():.1f}"
+        (torch.Size([1000, 2]), '1.0')
+
     Chapter: quickstart
     """
     _check_count(n)
@@ -58,6 +63,13 @@ def cluster_means(k: int, radius: float, *, dtype: torch.dtype = torch.float32) 
 
     Returns:
         Means `[k 2]`.
+
+    Example:
+        >>> cluster_means(4, 8**0.5).round()
+        tensor([[ 2.,  2.],
+                [-2.,  2.],
+                [-2., -2.],
+                [ 2., -2.]])
 
     Chapter: quickstart
     """
@@ -80,6 +92,11 @@ def four_clusters(n: int, *, seed: int | None = None, std: float = 0.3) -> Tenso
     Returns:
         Points `[n 2]`.
 
+    Example:
+        >>> x1 = four_clusters(1000, seed=0)
+        >>> f"{x1.abs().mean():.1f}"  # each coordinate is near 2 or −2
+        '2.0'
+
     Chapter: quickstart
     """
     return _clusters(cluster_means(4, math.sqrt(8)), n, seed, std)
@@ -96,6 +113,11 @@ def eight_gaussians(n: int, *, seed: int | None = None, std: float = 0.2) -> Ten
     Returns:
         Points `[n 2]`.
 
+    Example:
+        >>> x1 = eight_gaussians(1000, seed=0)
+        >>> f"{x1.norm(dim=1).mean():.1f}"  # the radius
+        '3.0'
+
     Chapter: quickstart
     """
     return _clusters(cluster_means(8, 3.0), n, seed, std)
@@ -111,6 +133,10 @@ def moons(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
 
     Returns:
         Points `[n 2]`.
+
+    Example:
+        >>> moons(1000, seed=0).shape
+        torch.Size([1000, 2])
 
     Chapter: quickstart
     """
@@ -135,6 +161,11 @@ def spiral(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
     Returns:
         Points `[n 2]`.
 
+    Example:
+        >>> x1 = spiral(1000, seed=0, noise=0.0)
+        >>> f"{x1.norm(dim=1).max():.1f}"  # the radius at its end
+        '3.0'
+
     Chapter: quickstart
     """
     _check_count(n)
@@ -154,6 +185,11 @@ def checkerboard(n: int, *, seed: int | None = None) -> Tensor:
 
     Returns:
         Points `[n 2]`.
+
+    Example:
+        >>> square = ((checkerboard(1000, seed=0) + 3) / 1.5).floor()
+        >>> (square.sum(1) % 2 == 0).all()  # dark ones only
+        tensor(True)
 
     Chapter: quickstart
     """
@@ -175,6 +211,10 @@ def rings(n: int, *, seed: int | None = None, noise: float = 0.06) -> Tensor:
 
     Returns:
         Points `[n 2]`.
+
+    Example:
+        >>> rings(1000, seed=0, noise=0.0).norm(dim=1).round(decimals=1).unique()
+        tensor([1.0000, 2.5000])
 
     Chapter: quickstart
     """

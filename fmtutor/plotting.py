@@ -47,7 +47,11 @@ COLORS = {
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults to the house style; each chapter calls it once."""
+    """Set matplotlib's defaults to the house style; each chapter calls it once.
+
+    Example:
+        >>> use_style()
+    """
     text = COLORS["text"]
     mpl.rcParams.update(
         {
@@ -77,14 +81,24 @@ def use_style() -> None:
 
 
 def blend(share: float, start: str = "noise", end: str = "data") -> str:
-    """Return the colour a given share of the way from one kind to another, as a hex string."""
+    """Return the colour a given share of the way from one kind to another, as a hex string.
+
+    Example:
+        >>> blend(0.0), blend(1.0), COLORS["data"].lower()
+        ('#56b4e9', '#d55e00', '#d55e00')
+    """
     a, b = (mpl.colors.to_rgb(COLORS[kind]) for kind in (start, end))
     red, green, blue = ((1 - share) * x + share * y for x, y in zip(a, b, strict=True))
     return mpl.colors.to_hex((red, green, blue))
 
 
 def shades(kind: str) -> LinearSegmentedColormap:
-    """Return a colour map from transparent to the colour of a kind, for either theme."""
+    """Return a colour map from transparent to the colour of a kind, for either theme.
+
+    Example:
+        >>> float(shades("data")(0.0)[3]), float(shades("data")(1.0)[3])  # transparent to full
+        (0.0, 0.95)
+    """
     red, green, blue = mpl.colors.to_rgb(COLORS[kind])
     ends = [(red, green, blue, 0.0), (red, green, blue, 0.95)]
     return LinearSegmentedColormap.from_list(kind, ends)
@@ -110,6 +124,11 @@ def panels(
 
     Returns:
         The figure, and one axes or an array of axes as `plt.subplots` gives them.
+
+    Example:
+        >>> fig, axes = panels(3, limit=4.0)
+        >>> axes.shape
+        (3,)
     """
     if limit is None:
         return plt.subplots(rows, columns, figsize=(width, height * rows))
@@ -129,6 +148,10 @@ def scatter(ax: Axes, x: Tensor, kind: str = "data", *, size: float = 3.0, **sty
         kind: A key of `COLORS`.
         size: Area of a dot in square points.
         style: Passed on to matplotlib's `scatter`.
+
+    Example:
+        >>> fig, ax = panels(1, limit=4.0)
+        >>> scatter(ax, torch.randn(100, 2), "noise")
     """
     points = x.detach().cpu()
     defaults: dict[str, Any] = {
@@ -151,6 +174,10 @@ def trajectories(
         ends: Whether to draw the end points.
         color: Colour of the lines.
         lw: Width of the lines in points.
+
+    Example:
+        >>> fig, ax = panels(1, limit=4.0)
+        >>> trajectories(ax, sample(lambda x, t: -x, torch.randn(5, 2), return_path=True))
     """
     points = path.detach().cpu()
     ax.plot(points[..., 0], points[..., 1], color=color, lw=lw, alpha=0.7, zorder=1)
@@ -160,7 +187,15 @@ def trajectories(
 
 
 def grid_points(limit: float, n: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the n by n points of a square grid over [−limit, limit]², row by row, `[n² 2]`."""
+    """Return the n by n points of a square grid over [−limit, limit]², row by row, `[n² 2]`.
+
+    Example:
+        >>> grid_points(1.0, 2)
+        tensor([[-1., -1.],
+                [ 1., -1.],
+                [-1.,  1.],
+                [ 1.,  1.]])
+    """
     axis = torch.linspace(-limit, limit, n, dtype=dtype)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
@@ -188,6 +223,10 @@ def arrows(
         color: Colour of the arrows.
         scale: Speed that an arrow of unit length stands for; None lets matplotlib choose.
         dtype: Floating-point type in which the field is evaluated.
+
+    Example:
+        >>> fig, ax = panels(1, limit=4.0)
+        >>> arrows(ax, lambda x, t: -x, 0.5, limit=4.0)
     """
     x = grid_points(limit, n, dtype)
     with torch.no_grad():
@@ -226,6 +265,10 @@ def density(
         kind: A key of `COLORS`.
         vmax: Density at which the colour is full; None takes the largest one.
         dtype: Floating-point type in which the density is evaluated.
+
+    Example:
+        >>> fig, ax = panels(1, limit=4.0)
+        >>> density(ax, lambda x: -x.square().sum(1) / 2, limit=4.0)
     """
     with torch.no_grad():
         p = log_prob(grid_points(limit, n, dtype)).exp().reshape(n, n).cpu().numpy()
@@ -251,6 +294,10 @@ def loss_curve(
         window: Number of steps in the mean.
         label: Name in the legend.
         color: Colour of the curve.
+
+    Example:
+        >>> fig, ax = panels(1)
+        >>> loss_curve(ax, [3.0, 2.0, 1.5, 1.2], floor=1.0, window=2)
     """
     values = np.asarray(losses, dtype=float)
     window = min(window, len(values))

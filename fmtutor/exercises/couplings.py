@@ -1,14 +1,12 @@
-"""The graders of the chapter `couplings`."""
+"""The exercises of the chapter `couplings`."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.checks import grade
+from fmtutor.exercises.grading import Exercise, grader, normal
 from fmtutor.notation import VelocityField
 
 __all__ = [
@@ -20,9 +18,103 @@ __all__ = [
 ]
 
 
-def _normal(*shape: int, seed: int) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=g, dtype=torch.float64)
+def _ranks(x: Tensor) -> Tensor:
+    return x.argsort().argsort()
+
+
+grade_partners = grader("grade_partners", Exercise(
+    name="partners",
+    task="`partners(x0, x1)`, the best pairing on a line",
+    takes="noise and data `[b]`; returns the data in the order of the noise, `[b]`",
+    reference=lambda x0, x1: x1.sort().values[_ranks(x0)],
+    inputs=[(normal(1, 9), 2 * normal(2, 9) + 1), (normal(3, 30), normal(4, 30))],
+    mistakes=[
+        ("this is the sorted data; its order must be that of x0", lambda x0, x1: x1.sort().values),
+        ("argsort lists who comes first; the rank of each entry is its argsort",
+         lambda x0, x1: x1.sort().values[x0.argsort()]),
+        ("the data has to be sorted before it is indexed by the ranks of x0",
+         lambda x0, x1: x1[_ranks(x0)]),
+        ("the largest goes with the smallest: this pairing is the dearest one",
+         lambda x0, x1: x1.sort(descending=True).values[_ranks(x0)]),
+        ("the nearest data point of each: some are used twice, others not at all",
+         lambda x0, x1: x1[(x0[:, None] - x1).abs().argmin(1)]),
+    ],
+))  # fmt: skip
+
+
+def _square(x0: Tensor, x1: Tensor) -> Tensor:
+    return torch.cdist(x0, x1).square()
+
+
+def _columns(cost: Tensor) -> Tensor:
+    """Return the column that the cheapest pairing gives to each row."""
+    return torch.as_tensor(linear_sum_assignment(cost.numpy())[1])
+
+
+grade_labels_along = grader("grade_labels_along", Exercise(
+    name="labels along",
+    task="`labels_along(x0, x1, labels)`, labels that follow their data points",
+    takes="noise and data `[b d]` and labels `[b]`; returns the labels `[b]` in the order in which "
+    "the best pairing puts the data",
+    reference=lambda x0, x1, labels: labels[_columns(_square(x0, x1))],
+    inputs=[
+        (normal(5, 40, 2), 3 * normal(6, 40, 2) + 1, torch.arange(40)),
+        (normal(7, 25, 3), 2 * normal(8, 25, 3), 10 * torch.arange(25)),
+    ],
+    mistakes=[
+        ("the labels stayed where they were while the data moved", lambda x0, x1, labels: labels),
+        ("this is the inverse permutation: row i gets the label of column columns[i]",
+         lambda x0, x1, labels: labels[_columns(_square(x0, x1)).argsort()]),
+        ("this minimises the total distance; the cost is its square",
+         lambda x0, x1, labels: labels[_columns(torch.cdist(x0, x1))]),
+        ("the nearest data point of each row is no permutation: labels get lost",
+         lambda x0, x1, labels: labels[_square(x0, x1).argmin(1)]),
+        ("this pairing is the dearest one, not the cheapest",
+         lambda x0, x1, labels: labels[_columns(-_square(x0, x1))]),
+    ],
+))  # fmt: skip
+
+
+def _velocity(path: Tensor, times: Tensor) -> Tensor:
+    quotients: Tensor = path.diff(dim=0) / times.diff()[:, None, None]
+    return quotients
+
+
+def _deviation(path: Tensor, times: Tensor) -> Tensor:
+    return _velocity(path, times) - (path[-1] - path[0])
+
+
+def _integral(vectors: Tensor, times: Tensor) -> Tensor:
+    """Return ∫ E|w|² dt for vectors `[k b d]`, one for each step."""
+    return (times.diff() * vectors.square().sum(2).mean(1)).sum()
+
+
+def _trajectories(seed: int, k: int, b: int, d: int) -> tuple[Tensor, Tensor]:
+    return normal(seed, k, b, d).cumsum(0), torch.linspace(0, 1, k, dtype=torch.float64) ** 1.7
+
+
+grade_bends = grader("grade_bends", Exercise(
+    name="bends",
+    task="`bends(path, times)`, the straightness of trajectories from t = 0 to t = 1",
+    takes="trajectories `[k b d]` and times `[k]`; returns a number, 0 for straight lines at "
+    "constant speed",
+    reference=lambda path, times: _integral(_deviation(path, times), times),
+    inputs=[_trajectories(9, 6, 5, 2), _trajectories(10, 12, 3, 4)],
+    mistakes=[
+        ("a step of length h counts h in the integral; here all count the same",
+         lambda path, times: _deviation(path, times).square().sum(2).mean()),
+        ("the integral over t is missing: weight each step with its length",
+         lambda path, times: _deviation(path, times).square().sum(2).mean(1).sum()),
+        ("sum over the dimensions of a point, then take the mean over points",
+         lambda path, times: _integral(_deviation(path, times), times) / path.shape[2]),
+        ("a velocity is a difference divided by the time it took",
+         lambda path, times: _integral(path.diff(dim=0) - (path[-1] - path[0]), times)),
+        ("this is the kinetic energy: subtract x_1 − x_0 from the velocity",
+         lambda path, times: _integral(_velocity(path, times), times)),
+        ("the deviation enters with its square",
+         lambda path, times: (times.diff() * _deviation(path, times).norm(dim=2).mean(1)).sum()),
+    ],
+))  # fmt: skip
 
 
 def _field(x: Tensor, t: Tensor | float) -> Tensor:
@@ -30,260 +122,54 @@ def _field(x: Tensor, t: Tensor | float) -> Tensor:
     return torch.stack([x[:, 1] + t, torch.sin(x[:, 0]) - 2 * t * x[:, 1]], dim=1)
 
 
-def grade_partners(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Grade `partners(x0, x1)`, the best pairing on a line.
-
-    Args:
-        answer: Takes noise and data `[b]`; returns the data in the order of the noise, `[b]`.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def reference(x0: Tensor, x1: Tensor) -> Tensor:
-        return x1.sort().values[x0.argsort().argsort()]
-
-    def sorted_data(x0: Tensor, x1: Tensor) -> Tensor:
-        return x1.sort().values
-
-    def one_argsort(x0: Tensor, x1: Tensor) -> Tensor:
-        return x1.sort().values[x0.argsort()]
-
-    def data_unsorted(x0: Tensor, x1: Tensor) -> Tensor:
-        return x1[x0.argsort().argsort()]
-
-    def falling(x0: Tensor, x1: Tensor) -> Tensor:
-        return x1.sort(descending=True).values[x0.argsort().argsort()]
-
-    def nearest(x0: Tensor, x1: Tensor) -> Tensor:
-        return x1[(x0[:, None] - x1).abs().argmin(1)]
-
-    grade(
-        "partners",
-        answer,
-        reference,
-        [
-            (_normal(9, seed=1), 2 * _normal(9, seed=2) + 1),
-            (_normal(30, seed=3), _normal(30, seed=4)),
-        ],
-        mistakes=[
-            ("this is the sorted data; its order must be that of x0", sorted_data),
-            ("argsort lists who comes first; the rank of each entry is its argsort", one_argsort),
-            ("the data has to be sorted before it is indexed by the ranks of x0", data_unsorted),
-            ("the largest goes with the smallest: this pairing is the dearest one", falling),
-            ("the nearest data point of each: some are used twice, others not at all", nearest),
-        ],
-    )
+def _end(v: VelocityField, x0: Tensor, steps: int, clock: float = 1.0, left_out: int = 0) -> Tensor:
+    x = x0
+    for k in range(steps - left_out):
+        x = x + v(x, torch.tensor(clock * k / steps, dtype=x.dtype)) / steps
+    return x
 
 
-def grade_labels_along(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-    """Grade `labels_along(x0, x1, labels)`, labels that follow their data points.
-
-    Args:
-        answer: Takes noise and data `[b d]` and labels `[b]`; returns the labels `[b]` in the
-            order in which the best pairing puts the data.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def columns(cost: Tensor, *, maximize: bool = False) -> Tensor:
-        return torch.as_tensor(linear_sum_assignment(cost.numpy(), maximize=maximize)[1])
-
-    def reference(x0: Tensor, x1: Tensor, labels: Tensor) -> Tensor:
-        return labels[columns(torch.cdist(x0, x1).square())]
-
-    def left_behind(x0: Tensor, x1: Tensor, labels: Tensor) -> Tensor:
-        return labels
-
-    def inverse(x0: Tensor, x1: Tensor, labels: Tensor) -> Tensor:
-        return labels[columns(torch.cdist(x0, x1).square()).argsort()]
-
-    def not_squared(x0: Tensor, x1: Tensor, labels: Tensor) -> Tensor:
-        return labels[columns(torch.cdist(x0, x1))]
-
-    def nearest(x0: Tensor, x1: Tensor, labels: Tensor) -> Tensor:
-        return labels[torch.cdist(x0, x1).argmin(1)]
-
-    def dearest(x0: Tensor, x1: Tensor, labels: Tensor) -> Tensor:
-        return labels[columns(torch.cdist(x0, x1).square(), maximize=True)]
-
-    grade(
-        "labels along",
-        answer,
-        reference,
-        [
-            (_normal(40, 2, seed=5), 3 * _normal(40, 2, seed=6) + 1, torch.arange(40)),
-            (_normal(25, 3, seed=7), 2 * _normal(25, 3, seed=8), 10 * torch.arange(25)),
-        ],
-        mistakes=[
-            ("the labels stayed where they were while the data moved", left_behind),
-            ("this is the inverse permutation: row i gets the label of column columns[i]", inverse),
-            ("this minimises the total distance; the cost is its square", not_squared),
-            ("the nearest data point of each row is no permutation: labels get lost", nearest),
-            ("this pairing is the dearest one, not the cheapest", dearest),
-        ],
-    )
+def _pairs(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
+    return torch.stack([x0, _end(v, x0, steps)], dim=1)
 
 
-def grade_bends(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Grade `bends(path, times)`, the straightness of trajectories from t = 0 to t = 1.
+grade_flow_pairs = grader("grade_flow_pairs", Exercise(
+    name="flow pairs",
+    task="`flow_pairs(v, x0, steps)`, the pairs of a reflow",
+    takes="a field, points `[b d]` and a number of Euler steps; returns start and end of each "
+    "trajectory, `[b 2 d]`",
+    reference=_pairs,
+    inputs=[(_field, normal(11, 4, 2), 5), (_field, normal(12, 7, 2), 12)],
+    mistakes=[
+        ("both entries are the end: the start was overwritten on the way",
+         lambda v, x0, steps: torch.stack([_end(v, x0, steps)] * 2, dim=1)),
+        ("the start comes first, then the end", lambda v, x0, steps: _pairs(v, x0, steps).flip(1)),
+        ("the clock stands at 0: the field is asked at time k/steps",
+         lambda v, x0, steps: torch.stack([x0, _end(v, x0, steps, clock=0.0)], dim=1)),
+        ("one step is missing: there are `steps` of them, of length 1/steps",
+         lambda v, x0, steps: torch.stack([x0, _end(v, x0, steps, left_out=1)], dim=1)),
+        ("this is a single step from t = 0 to t = 1", lambda v, x0, steps: _pairs(v, x0, 1)),
+    ],
+))  # fmt: skip
 
-    Args:
-        answer: Takes trajectories `[k b d]` and times `[k]`; returns a number, 0 for straight
-            lines at constant speed.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def velocity(path: Tensor, times: Tensor) -> Tensor:
-        quotients: Tensor = path.diff(dim=0) / times.diff()[:, None, None]
-        return quotients
-
-    def deviation(path: Tensor, times: Tensor) -> Tensor:
-        return velocity(path, times) - (path[-1] - path[0])
-
-    def reference(path: Tensor, times: Tensor) -> Tensor:
-        return (times.diff() * deviation(path, times).square().sum(2).mean(1)).sum()
-
-    def equal_weights(path: Tensor, times: Tensor) -> Tensor:
-        return deviation(path, times).square().sum(2).mean()
-
-    def not_averaged(path: Tensor, times: Tensor) -> Tensor:
-        return deviation(path, times).square().sum(2).mean(1).sum()
-
-    def mean_over_dimensions(path: Tensor, times: Tensor) -> Tensor:
-        return reference(path, times) / path.shape[2]
-
-    def steps_for_velocities(path: Tensor, times: Tensor) -> Tensor:
-        off = path.diff(dim=0) - (path[-1] - path[0])
-        return (times.diff() * off.square().sum(2).mean(1)).sum()
-
-    def energy(path: Tensor, times: Tensor) -> Tensor:
-        return (times.diff() * velocity(path, times).square().sum(2).mean(1)).sum()
-
-    def not_squared(path: Tensor, times: Tensor) -> Tensor:
-        length = deviation(path, times).square().sum(2).sqrt()
-        return (times.diff() * length.mean(1)).sum()
-
-    def case(seed: int, k: int, b: int, d: int) -> tuple[Tensor, Tensor]:
-        times = torch.linspace(0, 1, k, dtype=torch.float64) ** 1.7
-        return _normal(k, b, d, seed=seed).cumsum(0), times
-
-    grade(
-        "bends",
-        answer,
-        reference,
-        [case(9, 6, 5, 2), case(10, 12, 3, 4)],
-        mistakes=[
-            ("a step of length h counts h in the integral; here all count the same", equal_weights),
-            ("the integral over t is missing: weight each step with its length", not_averaged),
-            ("sum over the dimensions of a point, then take the mean over points",
-             mean_over_dimensions),
-            ("a velocity is a difference divided by the time it took", steps_for_velocities),
-            ("this is the kinetic energy: subtract x_1 − x_0 from the velocity", energy),
-            ("the deviation enters with its square", not_squared),
-        ],
-    )  # fmt: skip
-
-
-def grade_flow_pairs(answer: Callable[[VelocityField, Tensor, int], Tensor]) -> None:
-    """Grade `flow_pairs(v, x0, steps)`, the pairs of a reflow.
-
-    Args:
-        answer: Takes a field, points `[b d]` and a number of Euler steps; returns start and end
-            of each trajectory, `[b 2 d]`.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def end(v: VelocityField, x0: Tensor, steps: int, clock: float = 1.0, last: int = 0) -> Tensor:
-        x = x0
-        for k in range(steps - last):
-            x = x + v(x, torch.tensor(clock * k / steps, dtype=x.dtype)) / steps
-        return x
-
-    def reference(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
-        return torch.stack([x0, end(v, x0, steps)], dim=1)
-
-    def overwritten(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
-        return torch.stack([end(v, x0, steps)] * 2, dim=1)
-
-    def swapped(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
-        return reference(v, x0, steps).flip(1)
-
-    def clock_stands(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
-        return torch.stack([x0, end(v, x0, steps, clock=0.0)], dim=1)
-
-    def one_missing(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
-        return torch.stack([x0, end(v, x0, steps, last=1)], dim=1)
-
-    def one_step(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
-        return torch.stack([x0, end(v, x0, 1)], dim=1)
-
-    grade(
-        "flow pairs",
-        answer,
-        reference,
-        [(_field, _normal(4, 2, seed=11), 5), (_field, _normal(7, 2, seed=12), 12)],
-        mistakes=[
-            ("both entries are the end: the start was overwritten on the way", overwritten),
-            ("the start comes first, then the end", swapped),
-            ("the clock stands at 0: the field is asked at time k/steps", clock_stands),
-            ("one step is missing: there are `steps` of them, of length 1/steps", one_missing),
-            ("this is a single step from t = 0 to t = 1", one_step),
-        ],
-    )
-
-
-def grade_below(answer: Callable[[float, float], float]) -> None:
-    """Grade `below(w, a)`, how skewed the samples of a class are under whole-batch pairing.
-
-    Args:
-        answer: Takes the probability of the class, which lies to the right of all others, and a
-            level a, both in (0, 1]; returns the probability that a sample from N(0, 1) ends below
-            the a-quantile of the class.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def reference(w: float, a: float) -> float:
-        return 1 - w * (1 - a)
-
-    def no_skew(w: float, a: float) -> float:
-        return a
-
-    def left_class(w: float, a: float) -> float:
-        return w * a
-
-    def above(w: float, a: float) -> float:
-        return w * (1 - a)
-
-    def edge_only(w: float, a: float) -> float:
-        return 1 - w
-
-    def given_trained(w: float, a: float) -> float:
-        return (1 - w) + a
-
-    def wrong_end(w: float, a: float) -> float:
-        return 1 - w * a
-
-    grade(
-        "below",
-        answer,
-        reference,
-        [(0.3, 0.6), (0.5, 0.5), (0.1, 0.2), (1.0, 0.4)],
-        mistakes=[
-            ("this is what it should be; the noise of the class is not N(0, 1)", no_skew),
-            ("this is the class on the left; the class on the right gets the large noise",
-             left_class),
-            ("this is the probability to end above the quantile", above),
-            ("these are the starts below all noise of the class; some of the others end below too",
-             edge_only),
-            ("the share a is one of the class's noise, which has probability w", given_trained),
-            ("the share a of the class's noise lies below the point sought, not above", wrong_end),
-        ],
-    )  # fmt: skip
+grade_below = grader("grade_below", Exercise(
+    name="below",
+    task="`below(w, a)`, how skewed the samples of a class are under whole-batch pairing",
+    takes="the probability of the class, which lies to the right of all others, and a level a, "
+    "both in (0, 1]; returns the probability that a sample from N(0, 1) ends below the a-quantile "
+    "of the class",
+    reference=lambda w, a: 1 - w * (1 - a),
+    inputs=[(0.3, 0.6), (0.5, 0.5), (0.1, 0.2), (1.0, 0.4)],
+    mistakes=[
+        ("this is what it should be; the noise of the class is not N(0, 1)", lambda w, a: a),
+        ("this is the class on the left; the class on the right gets the large noise",
+         lambda w, a: w * a),
+        ("this is the probability to end above the quantile", lambda w, a: w * (1 - a)),
+        ("these are the starts below all noise of the class; some of the others end below too",
+         lambda w, a: 1 - w),
+        ("the share a is one of the class's noise, which has probability w",
+         lambda w, a: (1 - w) + a),
+        ("the share a of the class's noise lies below the point sought, not above",
+         lambda w, a: 1 - w * a),
+    ],
+))  # fmt: skip

@@ -1,15 +1,14 @@
-"""The graders of the chapter `images`."""
+"""The exercises of the chapter `images`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from fmtutor.checks import grade
+from fmtutor.exercises.grading import Exercise, grader, normal
 
 __all__ = [
     "grade_budget",
@@ -19,244 +18,133 @@ __all__ = [
     "grade_pixels",
 ]
 
-
-def _random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def grade_pixels(answer: Callable[[Tensor], Tensor]) -> None:
-    """Grade `pixels(x)`, the way back from a sample to the 256 levels of a picture.
-
-    Args:
-        answer: Takes samples `[b c h w]`, in [-1, 1] but for small errors; returns the levels, of
-            the same shape.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def reference(x: Tensor) -> Tensor:
-        return ((x + 1) * 127.5).round().clamp(0, 255)
-
-    def cut_off(x: Tensor) -> Tensor:
-        return ((x + 1) * 127.5).clamp(0, 255).floor()
-
-    def wraps(x: Tensor) -> Tensor:
-        return ((x + 1) * 127.5).round() % 256
-
-    def unclamped(x: Tensor) -> Tensor:
-        return ((x + 1) * 127.5).round()
-
-    def unit(x: Tensor) -> Tensor:
-        return (x * 255).round().clamp(0, 255)
-
-    def fractions(x: Tensor) -> Tensor:
-        return ((x + 1) * 127.5).clamp(0, 255)
-
-    def coarse(x: Tensor) -> Tensor:
-        return ((x + 1) * 128).round().clamp(0, 255)
-
-    grade(
-        "pixels",
-        answer,
-        reference,
-        [(0.7 * _random(0, 2, 1, 4, 4),), (0.7 * _random(1, 1, 3, 5, 4),)],
-        mistakes=[
-            ("the fraction is cut off: every level but the last is half a level too dark", cut_off),
-            ("values beyond 255 wrap around: clamp before you turn them into bytes", wraps),
-            ("some levels lie outside 0, ..., 255: a sample may overshoot a little", unclamped),
-            ("-1 is black here; this takes 0 for black", unit),
-            ("a level is a whole number: round", fractions),
-            ("1 has to become 255: the factor is 127.5, half of 255", coarse),
-        ],
-    )
+grade_pixels = grader("grade_pixels", Exercise(
+    name="pixels",
+    task="`pixels(x)`, the way back from a sample to the 256 levels of a picture",
+    takes="samples `[b c h w]`, in [-1, 1] but for small errors; returns the levels, of the same "
+    "shape",
+    reference=lambda x: ((x + 1) * 127.5).round().clamp(0, 255),
+    inputs=[(0.7 * normal(0, 2, 1, 4, 4),), (0.7 * normal(1, 1, 3, 5, 4),)],
+    mistakes=[
+        ("the fraction is cut off: every level but the last is half a level too dark",
+         lambda x: ((x + 1) * 127.5).clamp(0, 255).floor()),
+        ("values beyond 255 wrap around: clamp before you turn them into bytes",
+         lambda x: ((x + 1) * 127.5).round() % 256),
+        ("some levels lie outside 0, ..., 255: a sample may overshoot a little",
+         lambda x: ((x + 1) * 127.5).round()),
+        ("-1 is black here; this takes 0 for black", lambda x: (x * 255).round().clamp(0, 255)),
+        ("a level is a whole number: round", lambda x: ((x + 1) * 127.5).clamp(0, 255)),
+        ("1 has to become 255: the factor is 127.5, half of 255",
+         lambda x: ((x + 1) * 128).round().clamp(0, 255)),
+    ],
+))  # fmt: skip
 
 
-def grade_patches(answer: Callable[[Tensor, int], Tensor]) -> None:
-    """Grade `patches(x, p)`, squares of p × p pixels as channels.
-
-    Args:
-        answer: Takes pictures `[b c h w]` and p; returns `[b c·p·p h/p w/p]`.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def reference(x: Tensor, p: int) -> Tensor:
-        return rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
-
-    def far_apart(x: Tensor, p: int) -> Tensor:
-        return rearrange(x, "b c (p h) (q w) -> b (c p q) h w", p=p, q=p)
-
-    def columns_first(x: Tensor, p: int) -> Tensor:
-        return rearrange(x, "b c (h p) (w q) -> b (c q p) h w", p=p, q=p)
-
-    def channels_last(x: Tensor, p: int) -> Tensor:
-        return rearrange(x, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
-
-    def reshaped(x: Tensor, p: int) -> Tensor:
-        b, c, h, w = x.shape
-        return x.reshape(b, c * p * p, h // p, w // p)
-
-    grade(
-        "patches",
-        answer,
-        reference,
-        [(_random(0, 2, 1, 4, 4), 2), (_random(1, 2, 3, 6, 12), 3)],
-        mistakes=[
-            (
-                "these pixels are far apart in the picture: in (h p) the axis p is the inner one",
-                far_apart,
-            ),
-            ("rows come before columns within a patch: (c p q), not (c q p)", columns_first),
-            ("the order of the channels is (c p q), the channel outermost", channels_last),
-            ("a reshape alone keeps the order of the pixels, so a row is cut in pieces", reshaped),
-        ],
-    )
+def _rearranged(pattern: str) -> Callable[[Tensor, int], Tensor]:
+    return lambda x, p: rearrange(x, pattern, p=p, q=p)
 
 
-def grade_combine(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Grade `combine(gradients, counts)`, the gradient of a batch from those of its parts.
+grade_patches = grader("grade_patches", Exercise(
+    name="patches",
+    task="`patches(x, p)`, squares of p × p pixels as channels",
+    takes="pictures `[b c h w]` and p; returns `[b c·p·p h/p w/p]`",
+    reference=_rearranged("b c (h p) (w q) -> b (c p q) h w"),
+    # With one channel two of the orders are the same: the second input tells them apart.
+    inputs=[(normal(0, 2, 1, 4, 4), 2), (normal(1, 2, 3, 6, 12), 3)],
+    mistakes=[
+        ("these pixels are far apart in the picture: in (h p) the axis p is the inner one",
+         _rearranged("b c (p h) (q w) -> b (c p q) h w")),
+        ("rows come before columns within a patch: (c p q), not (c q p)",
+         _rearranged("b c (h p) (w q) -> b (c q p) h w")),
+        ("the order of the channels is (c p q), the channel outermost",
+         _rearranged("b c (h p) (w q) -> b (p q c) h w")),
+        ("a reshape alone keeps the order of the pixels, so a row is cut in pieces",
+         lambda x, p: x.reshape(len(x), -1, x.shape[2] // p, x.shape[3] // p)),
+    ],
+))  # fmt: skip
 
-    Args:
-        answer: Takes the gradients `[k d]` of the mean loss of each part and the numbers of
-            pictures `[k]` in them; returns the gradient `[d]` of the mean loss of all pictures.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def reference(gradients: Tensor, counts: Tensor) -> Tensor:
-        return (counts[:, None] * gradients).sum(0) / counts.sum()
-
-    def plain(gradients: Tensor, counts: Tensor) -> Tensor:
-        return gradients.mean(0)
-
-    def added(gradients: Tensor, counts: Tensor) -> Tensor:
-        return gradients.sum(0)
-
-    def of_sums(gradients: Tensor, counts: Tensor) -> Tensor:
-        return (counts[:, None] * gradients).sum(0)
-
-    def inverse(gradients: Tensor, counts: Tensor) -> Tensor:
-        return (gradients / counts[:, None]).sum(0)
-
-    grade(
-        "combine",
-        answer,
-        reference,
-        [
-            (_random(0, 3, 5), torch.tensor([8.0, 8.0, 3.0], dtype=torch.float64)),
-            (_random(1, 2, 4), torch.tensor([16.0, 5.0], dtype=torch.float64)),
-        ],
-        mistakes=[
-            ("right for parts of one size only: a picture in a small part counts too much", plain),
-            ("the gradients of means were added: the step grows with the number of parts", added),
-            ("this is the gradient of the sum over all pictures, not of their mean", of_sums),
-            ("a gradient of a mean is multiplied by its count, not divided by it", inverse),
-        ],
-    )
-
-
-def grade_frechet(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
-    """Grade `frechet(mean_a, cov_a, mean_b, cov_b)`, the squared distance of two Gaussians.
-
-    Args:
-        answer: Takes means `[d]` and covariances `[d d]`; returns a number.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def root(matrix: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix)
-        result: Tensor = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
-        return result
-
-    def reference(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        cross = root(root(a) @ b @ root(a))
-        distance: Tensor = (m_a - m_b).square().sum() + (a + b - 2 * cross).trace()
-        return distance
-
-    def commuting(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        distance: Tensor = (m_a - m_b).square().sum() + (a + b - 2 * root(a) @ root(b)).trace()
-        return distance
-
-    def entrywise(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        distance: Tensor = (m_a - m_b).square().sum() + (a + b - 2 * (a @ b).abs().sqrt()).trace()
-        return distance
-
-    def means_only(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        distance: Tensor = (m_a - m_b).square().sum()
-        return distance
-
-    def no_means(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        return reference(m_b, a, m_b, b)
-
-    def not_squared(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        return reference(m_a, a, m_b, b).sqrt()
-
-    def norm(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
-        distance: Tensor = reference(m_b, a, m_b, b) + torch.linalg.vector_norm(m_a - m_b)
-        return distance
-
-    def covariance(seed: int) -> Tensor:
-        factor = _random(seed, 3, 3)
-        product: Tensor = factor @ factor.T / math.sqrt(3)
-        return product
-
-    grade(
-        "frechet",
-        answer,
-        reference,
-        [(_random(s, 3), covariance(s + 1), _random(s + 2, 3), covariance(s + 3)) for s in (0, 10)],
-        mistakes=[
-            ("tr(√A √B) is right only where A and B commute: take √(√A B √A)", commuting),
-            ("the root is that of a matrix, not of its entries", entrywise),
-            ("the covariances are missing", means_only),
-            ("the means are missing", no_means),
-            ("this is the distance, not its square; the FID is the square", not_squared),
-            ("the distance of the means enters by its square", norm),
-        ],
-        tol=1e-5,
-    )
+grade_combine = grader("grade_combine", Exercise(
+    name="combine",
+    task="`combine(gradients, counts)`, the gradient of a batch from those of its parts",
+    takes="the gradients `[k d]` of the mean loss of each part and the numbers of pictures `[k]` "
+    "in them; returns the gradient `[d]` of the mean loss of all pictures",
+    reference=lambda gradients, counts: (counts[:, None] * gradients).sum(0) / counts.sum(),
+    inputs=[
+        (normal(0, 3, 5), torch.tensor([8.0, 8.0, 3.0], dtype=torch.float64)),
+        (normal(1, 2, 4), torch.tensor([16.0, 5.0], dtype=torch.float64)),
+    ],
+    mistakes=[
+        ("right for parts of one size only: a picture in a small part counts too much",
+         lambda gradients, counts: gradients.mean(0)),
+        ("the gradients of means were added: the step grows with the number of parts",
+         lambda gradients, counts: gradients.sum(0)),
+        ("this is the gradient of the sum over all pictures, not of their mean",
+         lambda gradients, counts: (counts[:, None] * gradients).sum(0)),
+        ("a gradient of a mean is multiplied by its count, not divided by it",
+         lambda gradients, counts: (gradients / counts[:, None]).sum(0)),
+    ],
+))  # fmt: skip
 
 
-def grade_budget(answer: Callable[[int, int, bool], int]) -> None:
-    """Grade `steps_within(passes, stages, guided)`, the steps that a budget allows.
+def _root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    result: Tensor = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    return result
 
-    Args:
-        answer: Takes the passes of the network that a picture may cost, the stages of the solver
-            and whether the field is guided; returns the number of steps.
 
-    Raises:
-        GradeError: If the answer is wrong.
-    """
+def _traces(a: Tensor, b: Tensor, cross: Tensor) -> Tensor:
+    trace: Tensor = (a + b - 2 * cross).trace()
+    return trace
 
-    def reference(passes: int, stages: int, guided: bool) -> int:
-        return passes // (stages * (2 if guided else 1))
 
-    def forgets_guidance(passes: int, stages: int, guided: bool) -> int:
-        return passes // stages
+def _frechet(m_a: Tensor, a: Tensor, m_b: Tensor, b: Tensor) -> Tensor:
+    return (m_a - m_b).square().sum() + _traces(a, b, _root(_root(a) @ b @ _root(a)))
 
-    def forgets_stages(passes: int, stages: int, guided: bool) -> int:
-        return passes // (2 if guided else 1)
 
-    def over(passes: int, stages: int, guided: bool) -> int:
-        return -(-passes // (stages * (2 if guided else 1)))
+def _covariance(seed: int) -> Tensor:
+    factor = normal(seed, 3, 3)
+    product: Tensor = factor @ factor.T / 3**0.5
+    return product
 
-    def fractional(passes: int, stages: int, guided: bool) -> float:
-        return passes / (stages * (2 if guided else 1))
 
-    grade(
-        "steps_within",
-        answer,
-        reference,
-        [(50, 4, True), (30, 4, False), (50, 2, True), (9, 1, True)],
-        mistakes=[
-            ("a guided field takes two passes an evaluation", forgets_guidance),
-            ("a step takes as many evaluations as the method has stages", forgets_stages),
-            ("this spends more than there is: round down", over),
-            ("a number of steps is whole: round down", fractional),
-        ],
-    )
+grade_frechet = grader("grade_frechet", Exercise(
+    name="frechet",
+    task="`frechet(mean_a, cov_a, mean_b, cov_b)`, the squared distance of two Gaussians",
+    takes="means `[d]` and covariances `[d d]`; returns a number",
+    reference=_frechet,
+    inputs=[
+        (normal(s, 3), _covariance(s + 1), normal(s + 2, 3), _covariance(s + 3)) for s in (0, 10)
+    ],
+    mistakes=[
+        ("tr(√A √B) is right only where A and B commute: take √(√A B √A)",
+         lambda m, a, n, b: (m - n).square().sum() + _traces(a, b, _root(a) @ _root(b))),
+        ("the root is that of a matrix, not of its entries",
+         lambda m, a, n, b: (m - n).square().sum() + _traces(a, b, (a @ b).abs().sqrt())),
+        ("the covariances are missing", lambda m, a, n, b: (m - n).square().sum()),
+        ("the means are missing", lambda m, a, n, b: _frechet(n, a, n, b)),
+        ("this is the distance, not its square; the FID is the square",
+         lambda m, a, n, b: _frechet(m, a, n, b).sqrt()),
+        ("the distance of the means enters by its square",
+         lambda m, a, n, b: _frechet(n, a, n, b) + (m - n).norm()),
+    ],
+    tol=1e-5,
+))  # fmt: skip
+
+grade_budget = grader("grade_budget", Exercise(
+    name="steps_within",
+    task="`steps_within(passes, stages, guided)`, the steps that a budget allows",
+    takes="the passes of the network that a picture may cost, the stages of the solver and whether "
+    "the field is guided; returns the number of steps",
+    reference=lambda passes, stages, guided: passes // (stages * (2 if guided else 1)),
+    inputs=[(50, 4, True), (30, 4, False), (50, 2, True), (9, 1, True)],
+    mistakes=[
+        ("a guided field takes two passes an evaluation",
+         lambda passes, stages, guided: passes // stages),
+        ("a step takes as many evaluations as the method has stages",
+         lambda passes, stages, guided: passes // (2 if guided else 1)),
+        ("this spends more than there is: round down",
+         lambda passes, stages, guided: -(-passes // (stages * (2 if guided else 1)))),
+        ("a number of steps is whole: round down",
+         lambda passes, stages, guided: passes / (stages * (2 if guided else 1))),
+    ],
+))  # fmt: skip

@@ -1,4 +1,4 @@
-"""The graders of the chapter `sampling`."""
+"""The exercises of the chapter `sampling`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fmtutor.checks import grade
+from fmtutor.exercises.grading import Exercise, grader, normal
 from fmtutor.notation import VelocityField
 
 __all__ = ["grade_drift", "grade_encode", "grade_grid", "grade_heun", "grade_steps"]
-
-Step = Callable[[VelocityField, Tensor, float, float], Tensor]
 
 
 def _field(x: Tensor, t: Tensor | float) -> Tensor:
@@ -22,235 +20,151 @@ def _field(x: Tensor, t: Tensor | float) -> Tensor:
 
 
 def _points(seed: int) -> Tensor:
-    return torch.randn(6, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normal(seed, 6, 2)
 
 
-def grade_heun(answer: Step) -> None:
-    """Grade `heun_step(v, x, t, h)`, one step of Heun's method from t to t + h.
+Step = Callable[[VelocityField, Tensor, float, float], Tensor]
 
-    Args:
-        answer: Takes a field, points `[b d]` and two floats; returns points `[b d]`.
 
-    Raises:
-        GradeError: If the answer is wrong.
-    """
+def _two_stages(place: float, clock: float, first: float, second: float) -> Step:
+    """Make a step of weights first and second; k2 is k1 carried by place h, at time clock h."""
 
-    def reference(v: VelocityField, x: Tensor, t: float, h: float) -> Tensor:
+    def step(v: VelocityField, x: Tensor, t: float, h: float) -> Tensor:
         k1 = v(x, torch.tensor(t))
-        return x + h / 2 * (k1 + v(x + h * k1, torch.tensor(t + h)))
+        k2 = v(x + place * h * k1, torch.tensor(t + clock * h))
+        return x + h * (first * k1 + second * k2)
 
-    def euler(v: VelocityField, x: Tensor, t: float, h: float) -> Tensor:
-        return x + h * v(x, torch.tensor(t))
-
-    def midpoint(v: VelocityField, x: Tensor, t: float, h: float) -> Tensor:
-        half = x + h / 2 * v(x, torch.tensor(t))
-        return x + h * v(half, torch.tensor(t + h / 2))
-
-    def clock_stands(v: VelocityField, x: Tensor, t: float, h: float) -> Tensor:
-        k1 = v(x, torch.tensor(t))
-        return x + h / 2 * (k1 + v(x + h * k1, torch.tensor(t)))
-
-    def place_stands(v: VelocityField, x: Tensor, t: float, h: float) -> Tensor:
-        return x + h / 2 * (v(x, torch.tensor(t)) + v(x, torch.tensor(t + h)))
-
-    def sum_of_both(v: VelocityField, x: Tensor, t: float, h: float) -> Tensor:
-        return 2 * reference(v, x, t, h) - x
-
-    grade(
-        "heun",
-        answer,
-        reference,
-        [(_field, _points(1), 0.2, 0.3), (_field, _points(2), 0.9, -0.4)],
-        mistakes=[
-            ("this is Euler's step; look at the velocity at the far end, too", euler),
-            ("this is the midpoint method; Heun averages the two ends of the step", midpoint),
-            ("the second velocity is taken at time t; the clock stands at t + h", clock_stands),
-            ("the second velocity is taken at x; it belongs to x + h k1", place_stands),
-            ("both velocities are added in full; the step is their mean", sum_of_both),
-        ],
-    )
+    return step
 
 
-def grade_grid(answer: Callable[[int, float], Tensor]) -> None:
-    """Grade `grid(n, power)`, n + 1 times from 0 to 1 whose steps shrink towards t = 1.
-
-    Args:
-        answer: Takes the number of steps and a power ρ; returns t_k = 1 − (1 − k/n)^ρ, `[n + 1]`.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def reference(n: int, power: float) -> Tensor:
-        return 1 - (1 - torch.linspace(0, 1, n + 1, dtype=torch.float64)) ** power
-
-    def at_the_noise(n: int, power: float) -> Tensor:
-        return torch.linspace(0, 1, n + 1, dtype=torch.float64) ** power
-
-    def falling(n: int, power: float) -> Tensor:
-        return reference(n, power).flip(0)
-
-    def too_few(n: int, power: float) -> Tensor:
-        return reference(n - 1, power)
-
-    def from_data(n: int, power: float) -> Tensor:
-        return at_the_noise(n, power).flip(0)
-
-    def grid(n: int, power: float) -> Tensor | None:
-        given: object = answer(n, power)
-        if given is None or given is ...:
-            return None
-        times = torch.as_tensor(given)
-        if times.shape == (n,) and torch.allclose(times.double(), too_few(n, power)):
-            raise ValueError(f"{n} times bound {n - 1} steps; {n} steps need {n + 1} times")
-        return times
-
-    grade(
-        "grid",
-        grid,
-        reference,
-        [(8, 2.0), (5, 1.5), (3, 1.0)],
-        mistakes=[
-            ("the small steps are at the noise, t = 0; they belong to the data", at_the_noise),
-            ("the times fall; sampling runs from 0 to 1", falling),
-            ("this runs from the data to the noise; sampling runs from 0 to 1", from_data),
-        ],
-    )
+grade_heun = grader("grade_heun", Exercise(
+    name="heun",
+    task="`heun_step(v, x, t, h)`, one step of Heun's method from t to t + h",
+    takes="a field, points `[b d]` and two floats; returns points `[b d]`",
+    reference=_two_stages(1, 1, 0.5, 0.5),
+    inputs=[(_field, _points(1), 0.2, 0.3), (_field, _points(2), 0.9, -0.4)],
+    mistakes=[
+        ("this is Euler's step; look at the velocity at the far end, too",
+         _two_stages(0, 0, 1, 0)),
+        ("this is the midpoint method; Heun averages the two ends of the step",
+         _two_stages(0.5, 0.5, 0, 1)),
+        ("the second velocity is taken at time t; the clock stands at t + h",
+         _two_stages(1, 0, 0.5, 0.5)),
+        ("the second velocity is taken at x; it belongs to x + h k1",
+         _two_stages(0, 1, 0.5, 0.5)),
+        ("both velocities are added in full; the step is their mean", _two_stages(1, 1, 1, 1)),
+    ],
+))  # fmt: skip
 
 
-def grade_encode(answer: Callable[[VelocityField, Tensor, int], Tensor]) -> None:
-    """Grade `encode(v, x1, steps)`, Euler's method from data at t = 1 to noise at t = 0.
+def _powers(n: int, power: float) -> Tensor:
+    return torch.linspace(0, 1, n + 1, dtype=torch.float64) ** power
 
-    Args:
-        answer: Takes a field, points `[b d]` and a number of steps; returns points `[b d]`.
 
-    Raises:
-        GradeError: If the answer is wrong.
-    """
+def _grid(n: int, power: float) -> Tensor:
+    return 1 - _powers(n, power).flip(0)
 
-    def march(
-        v: VelocityField, x: Tensor, steps: int, sign: float, clock: Callable[[float], float]
-    ) -> Tensor:
+
+grade_grid = grader("grade_grid", Exercise(
+    name="grid",
+    task="`grid(n, power)`, n + 1 times from 0 to 1 whose steps shrink towards t = 1",
+    takes="the number of steps and a power ρ; returns t_k = 1 − (1 − k/n)^ρ, `[n + 1]`",
+    reference=_grid,
+    inputs=[(8, 2.0), (5, 1.5), (3, 1.0)],
+    mistakes=[
+        ("the small steps are at the noise, t = 0; they belong to the data", _powers),
+        ("the times fall; sampling runs from 0 to 1", lambda n, power: _grid(n, power).flip(0)),
+        ("this runs from the data to the noise; sampling runs from 0 to 1",
+         lambda n, power: _powers(n, power).flip(0)),
+        ("n times bound n − 1 steps; n steps need n + 1 times",
+         lambda n, power: _grid(n - 1, power)),
+    ],
+))  # fmt: skip
+
+
+def _march(sign: int, clock: Callable[[int, int], float]) -> Callable[..., Tensor]:
+    """Take steps of that sign; step k of n asks for the velocity at clock(k, n)."""
+
+    def march(v: VelocityField, x: Tensor, steps: int) -> Tensor:
         for k in range(steps):
-            x = x + sign / steps * v(x, torch.tensor(clock(k / steps)))
+            x = x + sign / steps * v(x, torch.tensor(clock(k, steps)))
         return x
 
-    def reference(v: VelocityField, x1: Tensor, steps: int) -> Tensor:
-        return march(v, x1, steps, -1, lambda s: 1 - s)
-
-    def forward(v: VelocityField, x1: Tensor, steps: int) -> Tensor:
-        return march(v, x1, steps, 1, lambda s: s)
-
-    def clock_forward(v: VelocityField, x1: Tensor, steps: int) -> Tensor:
-        return march(v, x1, steps, -1, lambda s: s)
-
-    def sign_forward(v: VelocityField, x1: Tensor, steps: int) -> Tensor:
-        return march(v, x1, steps, 1, lambda s: 1 - s)
-
-    def far_end(v: VelocityField, x1: Tensor, steps: int) -> Tensor:
-        return march(v, x1, steps, -1, lambda s: 1 - s - 1 / steps)
-
-    grade(
-        "encode",
-        answer,
-        reference,
-        [(_field, _points(3), 4), (_field, _points(4), 9)],
-        mistakes=[
-            ("this is sampling; encoding starts at t = 1 and goes to t = 0", forward),
-            ("the steps go backward, the clock forward: begin at t = 1", clock_forward),
-            ("the clock goes backward, the steps forward: subtract the velocity", sign_forward),
-            ("Euler asks for the velocity where a step begins, first at t = 1", far_end),
-        ],
-    )
+    return march
 
 
-def grade_drift(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
-    """Grade `drift(v, x, t, g)`, the drift of the stochastic sampler on the straight path.
-
-    Args:
-        answer: Takes velocities and points `[b d]`, a time in [0, 1) and the noise g; returns
-            v + ½ g² s with the score s that belongs to v, `[b d]`.
-
-    Raises:
-        GradeError: If the answer is wrong.
-    """
-
-    def score(v: Tensor, x: Tensor, t: float) -> Tensor:
-        return -(x - t * v) / (1 - t)
-
-    def reference(v: Tensor, x: Tensor, t: float, g: float) -> Tensor:
-        return v + g**2 / 2 * score(v, x, t)
-
-    def minus(v: Tensor, x: Tensor, t: float, g: float) -> Tensor:
-        return v - g**2 / 2 * score(v, x, t)
-
-    def twice(v: Tensor, x: Tensor, t: float, g: float) -> Tensor:
-        return v + g**2 * score(v, x, t)
-
-    def not_squared(v: Tensor, x: Tensor, t: float, g: float) -> Tensor:
-        return v + g / 2 * score(v, x, t)
-
-    def noise_for_score(v: Tensor, x: Tensor, t: float, g: float) -> Tensor:
-        return v + g**2 / 2 * score(v, x, t) * (1 - t)
-
-    def of_prior(v: Tensor, x: Tensor, t: float, g: float) -> Tensor:
-        return v - g**2 / 2 * x / (1 - t) ** 2
-
-    grade(
-        "drift",
-        answer,
-        reference,
-        [(_points(5), _points(6), 0.3, 0.7), (_points(7), _points(8), 0.9, 2.0)],
-        mistakes=[
-            ("the score enters with the wrong sign; it pulls towards the data", minus),
-            ("the score is weighted by g²; half of it undoes the noise", twice),
-            ("the score is weighted by g/2; the noise has variance g² a unit of time", not_squared),
-            ("this is minus the noise, not the score: divide by 1 − t", noise_for_score),
-            ("the mean of the noise given x is x − t v, not x/(1 − t)", of_prior),
-        ],
-    )
+grade_encode = grader("grade_encode", Exercise(
+    name="encode",
+    task="`encode(v, x1, steps)`, Euler's method from data at t = 1 to noise at t = 0",
+    takes="a field, points `[b d]` and a number of steps; returns points `[b d]`",
+    reference=_march(-1, lambda k, n: 1 - k / n),
+    inputs=[(_field, _points(3), 4), (_field, _points(4), 9)],
+    mistakes=[
+        ("this is sampling; encoding starts at t = 1 and goes to t = 0",
+         _march(1, lambda k, n: k / n)),
+        ("the steps go backward, the clock forward: begin at t = 1",
+         _march(-1, lambda k, n: k / n)),
+        ("the clock goes backward, the steps forward: subtract the velocity",
+         _march(1, lambda k, n: 1 - k / n)),
+        ("Euler asks for the velocity where a step begins, first at t = 1",
+         _march(-1, lambda k, n: 1 - (k + 1) / n)),
+    ],
+))  # fmt: skip
 
 
-def grade_steps(answer: Callable[[Tensor, Tensor, int, int, float], float]) -> None:
-    """Grade `steps_needed(coarse, fine, n, p, tol)`, a step count from two runs of one method.
+def _drift(weight: Callable[[float, float], float]) -> Callable[..., Tensor]:
+    """Add the score with the weight `weight(t, g)`."""
+    return lambda v, x, t, g: v - weight(t, g) * (x - t * v) / (1 - t)
 
-    Args:
-        answer: Takes the results `[b d]` with n and with 2n steps, n, the order p and a tolerance
-            for the root mean square error; returns the number of steps, not rounded.
 
-    Raises:
-        GradeError: If the answer is wrong.
-    """
+grade_drift = grader("grade_drift", Exercise(
+    name="drift",
+    task="`drift(v, x, t, g)`, the drift of the stochastic sampler on the straight path",
+    takes="velocities and points `[b d]`, a time in [0, 1) and the noise g; returns v + ½ g² s "
+    "with the score s that belongs to v, `[b d]`",
+    reference=_drift(lambda t, g: g**2 / 2),
+    inputs=[(_points(5), _points(6), 0.3, 0.7), (_points(7), _points(8), 0.9, 2.0)],
+    mistakes=[
+        ("the score enters with the wrong sign; it pulls towards the data",
+         _drift(lambda t, g: -(g**2) / 2)),
+        ("the score is weighted by g²; half of it undoes the noise", _drift(lambda t, g: g**2)),
+        ("the score is weighted by g/2; the noise has variance g² a unit of time",
+         _drift(lambda t, g: g / 2)),
+        ("this is minus the noise, not the score: divide by 1 − t",
+         _drift(lambda t, g: g**2 / 2 * (1 - t))),
+        ("the mean of the noise given x is x − t v, not x/(1 − t)",
+         lambda v, x, t, g: v - g**2 / 2 * x / (1 - t) ** 2),
+    ],
+))  # fmt: skip
 
-    def gap(coarse: Tensor, fine: Tensor) -> float:
-        return float((coarse - fine).square().sum(1).mean().sqrt())
 
-    def reference(coarse: Tensor, fine: Tensor, n: int, p: int, tol: float) -> float:
-        return float(2 * n * (gap(coarse, fine) / (2**p - 1) / tol) ** (1 / p))
+def _gap(coarse: Tensor, fine: Tensor) -> float:
+    return float((coarse - fine).square().sum(1).mean().sqrt())
 
-    def gap_for_error(coarse: Tensor, fine: Tensor, n: int, p: int, tol: float) -> float:
-        return float(2 * n * (gap(coarse, fine) / tol) ** (1 / p))
 
-    def without_root(coarse: Tensor, fine: Tensor, n: int, p: int, tol: float) -> float:
-        return float(2 * n * gap(coarse, fine) / (2**p - 1) / tol)
+def _steps(coarse: Tensor, fine: Tensor, n: int, p: int, tol: float) -> float:
+    return float(2 * n * (_gap(coarse, fine) / (2**p - 1) / tol) ** (1 / p))
 
-    def from_n(coarse: Tensor, fine: Tensor, n: int, p: int, tol: float) -> float:
-        return reference(coarse, fine, n, p, tol) / 2
 
-    def per_entry(coarse: Tensor, fine: Tensor, n: int, p: int, tol: float) -> float:
-        d = coarse.shape[1]
-        return reference(coarse, fine, n, p, tol * d**0.5)
+_COARSE, _FINE = _points(9), _points(9) + 0.01 * _points(10)
 
-    coarse, fine = _points(9), _points(9) + 0.01 * _points(10)
-    grade(
-        "steps",
-        answer,
-        reference,
-        [(coarse, fine, 10, 2, 1e-4), (coarse, fine, 8, 4, 1e-5), (coarse, fine, 20, 3, 1e-3)],
-        mistakes=[
-            ("the gap is not the error of the finer run: divide it by 2^p − 1", gap_for_error),
-            ("the error falls like the number of steps to the power p: take a root", without_root),
-            ("the estimated error is that of 2n steps, not of n", from_n),
-            ("the error of a point is the norm over its dimensions, not their mean", per_entry),
-        ],
-    )
+grade_steps = grader("grade_steps", Exercise(
+    name="steps",
+    task="`steps_needed(coarse, fine, n, p, tol)`, a step count from two runs of one method",
+    takes="the results `[b d]` with n and with 2n steps, n, the order p and a tolerance for the "
+    "root mean square error; returns the number of steps, not rounded",
+    reference=_steps,
+    inputs=[
+        (_COARSE, _FINE, 10, 2, 1e-4), (_COARSE, _FINE, 8, 4, 1e-5), (_COARSE, _FINE, 20, 3, 1e-3)
+    ],
+    mistakes=[
+        ("the gap is not the error of the finer run: divide it by 2^p − 1",
+         lambda coarse, fine, n, p, tol: _steps(coarse, fine, n, p, tol / (2**p - 1))),
+        ("the error falls like the number of steps to the power p: take a root",
+         lambda coarse, fine, n, p, tol: 2 * n * _gap(coarse, fine) / (2**p - 1) / tol),
+        ("the estimated error is that of 2n steps, not of n",
+         lambda coarse, fine, n, p, tol: _steps(coarse, fine, n, p, tol) / 2),
+        ("the error of a point is the norm over its dimensions, not their mean",
+         lambda coarse, fine, n, p, tol: _steps(coarse, fine, n, p, tol * 2**0.5)),
+    ],
+))  # fmt: skip

@@ -1,0 +1,385 @@
+"""Right answers to every exercise, each written another way than the exercise's reference."""
+
+import math
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from fmtutor import CondOT, EmpiricalField, divergence, sample
+
+
+def turn(x):
+    return torch.stack([-x[:, 1], x[:, 0]], dim=1)
+
+
+def as_images(t, x):
+    return t.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def derivative(f, t):
+    """The derivative of f(t), by autograd."""
+    t = t.detach().requires_grad_()
+    return torch.autograd.grad(f(t).sum(), t)[0]
+
+
+# continuity
+
+
+def velocity_from_cdf(cdf, x, t):
+    return -derivative(lambda s: cdf(x, s), t) / derivative(lambda y: cdf(y, t), x)
+
+
+def second_field(x, t):
+    """Turn the first coordinate and the second, brought to unit width, into each other."""
+    unit = torch.stack([x[:, 0], x[:, 1] / (1 + t)], dim=1)
+    turned = -0.5 * turn(unit)
+    return torch.stack([turned[:, 0], (1 + t) * turned[:, 1] + x[:, 1] / (1 + t)], dim=1)
+
+
+def field_of_mixture(p, u, q, w, weight):
+    share = torch.sigmoid((weight * p).log() - ((1 - weight) * q).log())[:, None]
+    return torch.lerp(w, u, share)
+
+
+# couplings
+
+
+def partners(x0, x1):
+    partner = torch.empty_like(x1)
+    partner[x0.argsort()] = x1.sort().values
+    return partner
+
+
+def labels_along(x0, x1, labels):
+    # Of the squared distance only the product depends on the pairing.
+    return labels[torch.as_tensor(linear_sum_assignment(-(x0 @ x1.T))[1])]
+
+
+def bends(path, times):
+    h = times.diff()
+    velocity = path.diff(dim=0) / h[:, None, None]
+    energy = (h * velocity.square().sum(2).mean(1)).sum()
+    return energy - (path[-1] - path[0]).square().sum(1).mean()  # the chord is the mean velocity
+
+
+def flow_pairs(v, x0, steps):
+    return torch.stack([x0, sample(v, x0, steps=steps)], dim=1)
+
+
+# flows
+
+
+def spiral(x, t):
+    """Differentiate the flow map at the start of the particle that is at x."""
+    angle = math.pi * t[:, None]
+    x0 = (angle.cos() * x - angle.sin() * turn(x)) / (1 + t[:, None]) ** 2
+
+    def flow(s):
+        s = s[:, None]
+        turned = (math.pi * s).cos() * x0 + (math.pi * s).sin() * turn(x0)
+        return (1 + s) ** 2 * turned
+
+    first, second = (lambda s: flow(s)[:, 0]), (lambda s: flow(s)[:, 1])
+    return torch.stack([derivative(first, t), derivative(second, t)], dim=1)
+
+
+def splitting(y):
+    """Change variables with the derivative of the inverse map, by autograd."""
+
+    def start(y):
+        return torch.asinh(math.exp(-3) * torch.sinh(y))
+
+    normal = torch.distributions.Normal(0.0, 1.0)
+    return (normal.log_prob(start(y)) + derivative(start, y).log())[:, 0]
+
+
+# guidance
+
+
+def guided_between(v_cond, v_uncond, scale, first, last):
+    def v(x, t):
+        s = torch.where((t >= first) & (t < last), scale, 1.0)[:, None]
+        return v_uncond(x, t) + s * (v_cond(x, t) - v_uncond(x, t))
+
+    return v
+
+
+def average(u_of, log_p, prior):
+    joint = log_p + prior.log()[:, None]
+    return torch.einsum("kb,kbd->bd", (joint - joint.logsumexp(0)).exp(), u_of)
+
+
+# images
+
+
+def patches(x, p):
+    b, c, h, w = x.shape
+    cut = x.reshape(b, c, h // p, p, w // p, p).permute(0, 1, 3, 5, 2, 4)
+    return cut.reshape(b, c * p * p, h // p, w // p)
+
+
+def frechet(m_a, a, m_b, b):
+    # tr √(√A B √A) is the sum of the roots of the eigenvalues of AB.
+    cross = torch.linalg.eigvals(a @ b).real.clamp(min=0).sqrt().sum()
+    return (m_a - m_b) @ (m_a - m_b) + a.trace() + b.trace() - 2 * cross
+
+
+# likelihood
+
+
+def augmented(v, state, t):
+    x = state[:, :-1]
+    return torch.cat([v(x, t), divergence(v, x, t)[:, None]], 1)
+
+
+def signs(d):
+    """All vectors of d signs, `[2^d d]`."""
+    return torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * d).reshape(-1, d)
+
+
+def probe_variance(jacobians):
+    """Take the variance over all probes that there are."""
+    z = signs(jacobians.shape[-1])
+    return torch.einsum("pi,bij,pj->bp", z, jacobians, z).var(1, correction=0)
+
+
+def two_variances(jacobians):
+    kept = probe_variance(jacobians.mean(0, keepdim=True))[0]
+    return torch.stack([kept, (probe_variance(jacobians) / len(jacobians) ** 2).sum()])
+
+
+def excess_of_mode(d, s):
+    # log p = const − |x|²/(2s²), and |x|²/s² is chi-square: mean d, variance 2d.
+    return (d / 2) / math.sqrt(2 * d / 4)
+
+
+# marginal
+
+
+def two_points(x, t, a):
+    return EmpiricalField(CondOT(), torch.stack([a, -a]))(x, t)
+
+
+def field_with_prior(x, t, data, prior):
+    """Weigh the conditional velocities, the largest exponential made 1 by hand."""
+    time = t[:, None, None]
+    exponent = -0.5 * ((x[:, None] - time * data) / (1 - time)).square().sum(2)
+    exponent = exponent.masked_fill(prior == 0, -math.inf)
+    w = prior * (exponent - exponent.max(1, keepdim=True).values).exp()
+    u = (data - x[:, None]) / (1 - time)
+    return (w[..., None] * u).sum(1) / w.sum(1, keepdim=True)
+
+
+def coupled(x, t, r):
+    """Regress the velocity on the place, from the covariance of (x0, x1)."""
+    joint = torch.tensor([[1.0, r], [r, 1.0]], dtype=x.dtype)
+    place = torch.stack([1 - t, t], dim=1)  # x_t = place · (x0, x1)
+    covariance = place @ joint @ torch.tensor([-1.0, 1.0], dtype=x.dtype)
+    return covariance / torch.einsum("bi,ij,bj->b", place, joint, place) * x
+
+
+# maximum_likelihood
+
+
+def linear_flow(x, a):
+    """The flow of Ax carries N(0, I) to N(0, e^A e^Aᵀ)."""
+    factor = torch.linalg.matrix_exp(a)
+    zero = torch.zeros(len(a), dtype=a.dtype)
+    law = torch.distributions.MultivariateNormal(zero, covariance_matrix=factor @ factor.T)
+    return law.log_prob(x)
+
+
+# objectives
+
+
+def target_variance(x, t, a):
+    w = torch.sigmoid(2 * a * t * x / (1 - t) ** 2)
+    return 4 * a**2 * w * (1 - w) / (1 - t) ** 2
+
+
+def gap(data, x, t):
+    time = t[:, None, None]
+    difference = x[:, None] - time * data  # [b n d]
+    w = (-0.5 * (difference / (1 - time)).square().sum(2)).softmax(1)[..., None]
+    u = (data - x[:, None]) / (1 - time)
+    mean = (w * u).sum(1, keepdim=True)
+    return (w * (u - mean).square()).sum((1, 2))
+
+
+def weighted(u, w, c):
+    """Solve the weighted least squares problem of a constant."""
+    root = (w * c).sqrt()[:, None]
+    return torch.linalg.lstsq(root, root * u).solution[0]
+
+
+def energy(m, s0, s1):
+    """Integrate E[u_t(x_t)²] over t; u_t is linear in x for Gaussians."""
+    t = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    variance = (s0 * (1 - t)) ** 2 + (s1 * t) ** 2
+    covariance = s1**2 * t - s0**2 * (1 - t)
+    return torch.trapezoid(m**2 + covariance**2 / variance, t)
+
+
+# paths
+
+
+def target(x0, x1, t):
+    rate = derivative(lambda s: s**2, t)
+    return as_images(rate, x1) * (x1 - x0)
+
+
+def field(x, x1, t):
+    t = as_images(t, x)
+    return (x1 - t * x) / (1 - t**2)
+
+
+def velocity_from_noise(path, noise, xt, t):
+    return path.velocity_from_score(-noise / as_images(path.sigma(t), xt), xt, t)
+
+
+def width(x, x1, w, t):
+    """Differentiate x_t = t x1 + wᵗ x0 at the noise that leads to x."""
+    w, time = as_images(w, x), as_images(t, x).expand_as(x)
+    x0 = (x - time * x1) / w**time
+    return derivative(lambda s: s * x1 + w**s * x0, time)
+
+
+# quickstart
+
+
+def euler(v, x, steps):
+    for k in range(steps):
+        x = x + v(x, torch.full((len(x),), k / steps)) / steps
+    return x
+
+
+def loss(v, x0, x1, t):
+    time = as_images(t, x1)
+    return (v(torch.lerp(x0, x1, time), t) - (x1 - x0)).square().mean()
+
+
+# sampling
+
+
+def heun_step(v, x, t, h):
+    k1 = v(x, torch.full((len(x),), t, dtype=x.dtype))
+    k2 = v(x + h * k1, torch.full((len(x),), t + h, dtype=x.dtype))
+    return torch.lerp(x + h * k1, x + h * k2, 0.5)
+
+
+def encode(v, x1, steps):
+    return sample(v, x1, steps=steps, t0=1.0, t1=0.0)
+
+
+def drift(v, x, t, g):
+    return v + g**2 / 2 * CondOT().score_from_velocity(v, x, t)
+
+
+def steps_needed(coarse, fine, n, p, tol):
+    error = (coarse - fine).norm(dim=1).square().mean().sqrt() / (2**p - 1)
+    return 2 * n * (error / tol) ** (1 / p)
+
+
+# training
+
+
+def running_average(weights, decay):
+    """Write out the weight that each step has in the end."""
+    k = len(weights)
+    share = (1 - decay) * decay ** torch.arange(k - 1, -1, -1, dtype=weights.dtype)
+    share[0] = decay ** (k - 1)
+    return share @ weights
+
+
+def density(t, mean, std):
+    logit = torch.log(t) - torch.log1p(-t)
+    return torch.distributions.Normal(mean, std).log_prob(logit).exp() / (t * (1 - t))
+
+
+def learning_rate(k, steps, lr, warmup):
+    return lr * min((k + 1) / (warmup + 1), 1) * math.cos(0.5 * math.pi * k / steps) ** 2
+
+
+def other_noise(x, t, m, s):
+    return (m * (1 - t) ** 2 + t * s**2 * x) / ((1 - t) ** 2 + t**2 * s**2)
+
+
+RIGHT = {
+    "continuity.grade_mass_rate": lambda p, u, q, w: p * u - q * w,
+    "continuity.grade_divergence": lambda x: (x.shape[1] + 2) * x.square().sum(1),
+    "continuity.grade_velocity_from_cdf": velocity_from_cdf,
+    "continuity.grade_second_field": second_field,
+    "continuity.grade_mixture": field_of_mixture,
+    "continuity.grade_clock": lambda u, tau, d_tau: (
+        lambda x, s: derivative(tau, s)[:, None] * u(x, tau(s))
+    ),
+    "couplings.grade_partners": partners,
+    "couplings.grade_labels_along": labels_along,
+    "couplings.grade_bends": bends,
+    "couplings.grade_flow_pairs": flow_pairs,
+    "couplings.grade_below": lambda w, a: (1 - w) + w * a,
+    "flows.grade_attraction": lambda x0, t: torch.lerp(
+        torch.tensor([[1.0, -1.0]]).to(x0), x0, torch.exp(-2 * t)[:, None]
+    ),
+    "flows.grade_spiral": spiral,
+    "flows.grade_splitting": splitting,
+    "flows.grade_reversal": lambda u, x, t: -u(x, 1 - t),
+    "flows.grade_matching": lambda x, t: -x / (2 - t)[:, None] + 2 * turn(x),
+    "guidance.grade_drop": lambda y, r, rate, null: y.masked_fill(r < rate, null),
+    "guidance.grade_scale": lambda g, off, none: 1 + (g - off) / (off - none),
+    "guidance.grade_average": average,
+    "guidance.grade_interval": guided_between,
+    "guidance.grade_negative": lambda s: torch.tensor([s, 1 - s]),
+    "images.grade_pixels": lambda x: (127.5 * x + 127.5).round().clamp(0, 255).to(torch.uint8),
+    "images.grade_patches": patches,
+    "images.grade_combine": lambda g, n: torch.einsum("k,kd->d", n / n.sum(), g),
+    "images.grade_frechet": frechet,
+    "images.grade_budget": lambda passes, stages, guided: passes // (stages * (1 + guided)),
+    "likelihood.grade_augmented": augmented,
+    "likelihood.grade_bits": lambda p, levels, d: -p / (d * math.log(2)) + math.log2(levels / 2),
+    "likelihood.grade_variance": probe_variance,
+    "likelihood.grade_fresh": two_variances,
+    "likelihood.grade_mode": excess_of_mode,
+    "marginal.grade_posterior": lambda x, t, d: EmpiricalField(CondOT(), d).posterior(x, t),
+    "marginal.grade_field": lambda x, t, d: EmpiricalField(CondOT(), d)(x, t),
+    "marginal.grade_two_points": two_points,
+    "marginal.grade_prior": field_with_prior,
+    "marginal.grade_coupled": coupled,
+    "maximum_likelihood.grade_least_loss": lambda s: (
+        torch.distributions.Normal(0.0, s).entropy().item()
+    ),
+    "maximum_likelihood.grade_linear_flow": linear_flow,
+    "maximum_likelihood.grade_best_scale": lambda data: data.square().mean().sqrt().log(),
+    "maximum_likelihood.grade_work": lambda stages, steps, d: stages * steps * (1 + d),
+    "notation.grade_align": as_images,
+    "notation.grade_convert": lambda model: lambda x, t: -model(x, 1000 - 1000 * t),
+    "notation.grade_guidance": lambda c, u, w: u + (1 + w) * (c - u),
+    "notation.grade_contraction": lambda time: 1.0 - time,
+    "objectives.grade_two_points": target_variance,
+    "objectives.grade_gap": gap,
+    "objectives.grade_weighted": weighted,
+    "objectives.grade_energy": energy,
+    "paths.grade_target": target,
+    "paths.grade_field": field,
+    "paths.grade_velocity_from_noise": velocity_from_noise,
+    "paths.grade_width": width,
+    "paths.grade_clock": lambda path, t: (
+        torch.sigmoid((path.alpha(t) / path.sigma(t)).log()),
+        path.alpha(t) + path.sigma(t),
+    ),
+    "paths.grade_constant": lambda w, t: torch.stack([t, 1 - t + w * t]),
+    "quickstart.grade_interpolate": lambda x0, x1, t: (torch.lerp(x0, x1, t[:, None]), x1 - x0),
+    "quickstart.grade_euler": euler,
+    "quickstart.grade_loss": loss,
+    "quickstart.grade_one_step": lambda x0, data: (0 * x0 + 1) * data.mean(0),
+    "sampling.grade_heun": heun_step,
+    "sampling.grade_grid": lambda n, power: 1 - (1 - torch.arange(n + 1) / n) ** power,
+    "sampling.grade_encode": encode,
+    "sampling.grade_drift": drift,
+    "sampling.grade_steps": steps_needed,
+    "training.grade_step_loss": loss,
+    "training.grade_average": running_average,
+    "training.grade_density": density,
+    "training.grade_learning_rate": learning_rate,
+    "training.grade_other_noise": other_noise,
+}
