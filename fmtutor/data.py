@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_generator
+from fmtutor.checking import as_generator, check_count
 
 __all__ = [
     "DATASETS",
@@ -49,7 +49,7 @@ def standard_normal(
 
     Chapter: quickstart
     """
-    _check_count(n)
+    check_count("n", n)
     return torch.randn(n, d, generator=as_generator(seed), dtype=dtype)
 
 
@@ -140,7 +140,7 @@ def moons(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
 
     Chapter: quickstart
     """
-    _check_count(n)
+    check_count("n", n)
     g = as_generator(seed)
     angle = math.pi * torch.rand(n, generator=g)
     lower = torch.rand(n, generator=g) < 0.5
@@ -168,7 +168,7 @@ def spiral(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
 
     Chapter: quickstart
     """
-    _check_count(n)
+    check_count("n", n)
     g = as_generator(seed)
     radius = (0.04 + 0.96 * torch.rand(n, generator=g)).sqrt()  # arc length grows like r²
     angle = 3 * math.pi * radius
@@ -193,7 +193,7 @@ def checkerboard(n: int, *, seed: int | None = None) -> Tensor:
 
     Chapter: quickstart
     """
-    _check_count(n)
+    check_count("n", n)
     g = as_generator(seed)
     column = torch.randint(0, 4, (n,), generator=g)
     row = 2 * torch.randint(0, 2, (n,), generator=g) + column % 2
@@ -218,7 +218,7 @@ def rings(n: int, *, seed: int | None = None, noise: float = 0.06) -> Tensor:
 
     Chapter: quickstart
     """
-    _check_count(n)
+    check_count("n", n)
     g = as_generator(seed)
     outer = torch.rand(n, generator=g) < 2.5 / 3.5
     radius = torch.where(outer, 2.5, 1.0) + noise * torch.randn(n, generator=g)
@@ -238,12 +238,7 @@ DATASETS: dict[str, Callable[..., Tensor]] = {
 
 
 def _clusters(means: Tensor, n: int, seed: int | None, std: float) -> Tensor:
-    _check_count(n)
+    check_count("n", n)
     g = as_generator(seed)
     label = torch.randint(0, len(means), (n,), generator=g)
     return means[label] + std * torch.randn(n, 2, generator=g)
-
-
-def _check_count(n: int) -> None:
-    if n < 1:
-        raise ValueError(f"the number of points must be at least 1, but n = {n} came")

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.checking import as_float64, as_generator, check_points
+from fmtutor.checking import as_float64, as_generator, check_count, check_points
 
 __all__ = [
     "energy_distance",
@@ -43,10 +43,8 @@ def sliced_wasserstein(
     Chapter: sampling
     """
     x, y = _samples(x, y)
-    if p < 1 or projections < 1:
-        raise ValueError(
-            f"p and projections must be at least 1, but p = {p} and projections = {projections}"
-        )
+    _check_exponent(p)
+    projections = check_count("projections", projections)
     g = as_generator(seed, device=x.device)
     theta = torch.randn(x.shape[1], projections, generator=g, dtype=x.dtype, device=x.device)
     theta = theta / theta.norm(dim=0)
@@ -82,8 +80,7 @@ def wasserstein(x: Tensor, y: Tensor, *, p: float = 2.0) -> Tensor:
     x, y = _samples(x, y)
     if len(x) != len(y):
         raise ValueError(f"x and y must hold equally many points, but {len(x)} and {len(y)} came")
-    if p < 1:
-        raise ValueError(f"p must be at least 1, but {p} came")
+    _check_exponent(p)
     x, y, unit = _in_unit(x, y)
     with torch.no_grad():
         cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
@@ -185,6 +182,11 @@ def straightness(path: Tensor, times: Tensor) -> Tensor:
     velocity = flat.diff(dim=0) / h[:, None, None]
     chord = (flat[-1] - flat[0]) / h.sum()
     return (h * (velocity - chord).square().sum(2).mean(1)).sum()
+
+
+def _check_exponent(p: float) -> None:
+    if not p >= 1:
+        raise ValueError(f"p must be at least 1, but {p} came")
 
 
 def _power_mean(distance: Tensor, p: float) -> Tensor:

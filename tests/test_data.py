@@ -53,7 +53,7 @@ def test_without_a_seed_the_global_state_is_used(sampler):
 @samplers
 @pytest.mark.parametrize("n", [0, -3])
 def test_a_count_below_one_is_refused(sampler, n):
-    with pytest.raises(ValueError, match=f"must be at least 1, but n = {n} came"):
+    with pytest.raises(ValueError, match=f"n must be at least 1, but {n} came"):
         sampler(n, seed=0)
 
 

@@ -60,6 +60,19 @@ def imported(path):
     return found
 
 
+def test_no_module_bears_the_name_of_one_of_the_standard_library():
+    # It would take its place for whoever runs a program beside it: `import torch` would fail.
+    names = {path.stem for path in module_files()} | {
+        path.name for path in PACKAGE.rglob("*") if path.is_dir()
+    }
+    assert not names & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, PACKAGE / "widgets"], ids=lambda path: path.name)
+def test_torch_can_be_imported_from_inside_the_package(folder):
+    subprocess.run([sys.executable, "-c", "import torch"], cwd=folder, check=True)
+
+
 files = pytest.mark.parametrize("path", module_files(), ids=lambda path: path.stem)
 
 

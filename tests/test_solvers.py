@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fmtutor import (
     MLP,
@@ -804,3 +805,20 @@ def test_the_stochastic_sampler_reads_nothing_back_either():
             model, x0, score=CondOT(0.1).score_from_velocity, diffusion=diffusion, steps=3
         )
         assert end.shape == (6, 2)
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """Fails where a number in double precision is made, as on a device that has none."""
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        result = f(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else [result]:
+            assert not isinstance(value, torch.Tensor) or value.dtype != F64, f"{f} makes float64"
+        return result
+
+
+def test_dopri5_needs_no_double_precision_on_the_device():
+    grid = torch.linspace(0, 1, 3)
+    with WithoutFloat64():
+        path = solvers._dopri5(field, START.float(), grid, 1e-5, 1e-5)
+    torch.testing.assert_close(path[-1], solution(START, 1.0).float(), atol=1e-3, rtol=0)
