@@ -183,7 +183,7 @@ def test_bad_settings_of_the_wasserstein_distances():
     x = torch.randn(5, 2)
     with pytest.raises(ValueError, match=r"p must be at least 1, but 0\.5 came"):
         sliced_wasserstein(x, x, p=0.5)
-    with pytest.raises(ValueError, match="projections = 0"):
+    with pytest.raises(ValueError, match="projections must be at least 1, but 0 came"):
         sliced_wasserstein(x, x, projections=0)
     with pytest.raises(ValueError, match=r"p must be at least 1, but 0\.5 came"):
         wasserstein(x, x, p=0.5)
