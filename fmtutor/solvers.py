@@ -188,7 +188,7 @@ def sample(
             for t, h in zip(grid.to(x), grid.diff().tolist(), strict=False):
                 x = runge_kutta_step(field, x, t, h, TABLEAUX[method])
                 x = x if project is None else project(x)
-                points = [*points, x] if return_path else [x]
+                points = _passed(points, x, return_path)
         return (torch.stack(points) if return_path else points[-1]).to(x0.dtype)
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
@@ -265,7 +265,7 @@ def sample_stochastic(
             noise = torch.randn(x.shape, generator=random, dtype=x.dtype, device=x.device)
             x = x + h * (u + g.square() / 2 * s) + g * math.sqrt(h) * noise
             x = x if project is None else project(x)
-            points = [*points, x] if return_path else [x]
+            points = _passed(points, x, return_path)
     return (torch.stack(points) if return_path else points[-1]).to(x0.dtype)
 
 
@@ -286,6 +286,14 @@ class CountedField:
         """Return `v(x, t, *cond)` and count it."""
         self.count += 1
         return self.v(x, t, *cond)
+
+
+def _passed(points: list[Tensor], x: Tensor, keep: bool) -> list[Tensor]:
+    """Return the points that are kept after one more step: all of them, or the last."""
+    if not keep:
+        points.clear()
+    points.append(x)
+    return points
 
 
 def _in_full_precision(v: VelocityField, x: Tensor) -> tuple[VelocityField, Tensor]:
