@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TOC = ROOT / "_toc.yml"
 CELL_TIMEOUT = 120  # seconds; the site build's limit too (_config.yml)
-PROCESSES = 2
 
 # What can be compared as text. conftest.py makes nbval overlook every other kind.
 KEPT_MIMES = ("text/plain", "text/latex", "text/markdown")
@@ -143,9 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("chapter", nargs="*", help="chapters to execute (default: all)")
     sources = select([Path(name).stem for name in parser.parse_args().chapter])
-    # Two kernels at once, and as in the site's build: one thread each.
+    # As many kernels at once as there are cores, and as in the site's build: one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(PROCESSES) as pool:
+    with ProcessPoolExecutor() as pool:
         for source, changed in zip(sources, pool.map(update, sources), strict=True):
             print(f"{source.stem}: {'written' if changed else 'unchanged'}", flush=True)
 
