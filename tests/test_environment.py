@@ -23,8 +23,8 @@ def by_name(requirements):
 
 
 RUNTIME = by_name(PROJECT["dependencies"])
-BOOK = by_name(EXTRAS["book"])
-EVERY = RUNTIME | BOOK | by_name(EXTRAS["images"]) | by_name(EXTRAS["dev"])
+BOOK = by_name(EXTRAS["book"]) | by_name(EXTRAS["notebooks"]) | by_name(EXTRAS["images"])
+EVERY = RUNTIME | BOOK | by_name(EXTRAS["dev"])
 
 
 def constraints():
@@ -59,7 +59,7 @@ def test_constraints_are_exact_versions():
         assert "+" not in pin.version, f"{requirement} names a build that no registry has"
 
 
-@pytest.mark.parametrize("name", sorted(RUNTIME | BOOK | by_name(EXTRAS["images"])))
+@pytest.mark.parametrize("name", sorted(RUNTIME | BOOK))
 def test_conda_environment_has_every_dependency(name):
     conda, pip = environment()
     listed = by_name(conda) | by_name(entry for entry in pip if not entry.startswith("--"))

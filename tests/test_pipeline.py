@@ -1,5 +1,6 @@
 """The book's own Sphinx extensions: fresh outputs after an edit, buttons that lead somewhere."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -219,3 +220,21 @@ def test_the_environment_fills_the_address(config, monkeypatch):
     assert theme["use_edit_page_button"]
     assert "launch_buttons" in theme
     assert config.html_baseurl == "https://example.org/pages/"
+
+
+def test_a_downloaded_notebook_begins_as_its_pair_does(tmp_path):
+    def notebook(path, minor, *sources):
+        cells = [{"cell_type": "code", "id": s, "source": s, "execution_count": 1} for s in sources]
+        path.write_text(json.dumps({"nbformat_minor": minor, "cells": cells}))
+
+    pair, executed = tmp_path / "pair.ipynb", tmp_path / "executed.ipynb"
+    for minor in (4, 5):
+        notebook(executed, minor, "text", "more")
+        public_address.begin_alike(executed, tmp_path / "none.ipynb")
+        notebook(pair, 5, "install", "text", "more")
+        for _ in range(2):  # a second build finds the first one's file
+            public_address.begin_alike(executed, pair)
+        cells = json.loads(executed.read_text())["cells"]
+        assert [cell["source"] for cell in cells] == ["install", "text", "more"]
+        assert cells[0]["execution_count"] is None
+        assert ("id" in cells[0]) is (minor == 5)
