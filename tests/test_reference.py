@@ -19,6 +19,7 @@ sys.path.append(str(ROOT / "book" / "extensions"))
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # those of Sphinx
     import reference
+    from sphinx.pycode import ModuleAnalyzer
 
 PAGE = (ROOT / "book" / "reference.md").read_text("utf-8")
 COMMANDS = (ROOT / "book" / "commands.md").read_text("utf-8")
@@ -55,6 +56,14 @@ def test_the_package_hands_on_nothing_that_the_page_lacks():
 
 def names(module):
     return import_module(module).__all__
+
+
+@pytest.mark.parametrize("module", LISTED)
+def test_every_constant_has_a_docstring_below_it(module):
+    # Without one it has no entry.
+    described = {name for _, name in ModuleAnalyzer.for_module(module).find_attr_docs()}
+    plain = {key for key in names(module) if not callable(getattr(import_module(module), key))}
+    assert plain <= described
 
 
 def inventory(path):
@@ -135,6 +144,23 @@ def test_the_last_lines_of_a_docstring_become_links():
         ":Chapter: :doc:`paths`",
     ]
     assert lines[lines.index(":Equation: :eq:`eq-path`") - 1] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("v(x, t, *cond), p_t(x|x1)", r"v(x, t, \*cond), p_t(x\|x1)"),
+        ("`f(*cond)` and ``a | b`` * c", r"`f(*cond)` and ``a | b`` \* c"),
+        ("`f(x,\n*cond)` * c", "`f(x,\n*cond)` \\* c"),
+        (r":param \*labels: more", r":param \*labels: more"),
+        (".. math:: p(x|y) * 2\n   |z|\n\nand |z|", ".. math:: p(x|y) * 2\n   |z|\n\nand \\|z\\|"),
+        (">>> 2 * 3\n6 | 7\n\na * b", ">>> 2 * 3\n6 | 7\n\na \\* b"),
+    ],
+)
+def test_text_is_text_and_code_is_code(text, read):
+    lines = text.split("\n")
+    reference.last_lines(None, "function", "f", None, None, lines)
+    assert "\n".join(lines) == read
 
 
 @pytest.mark.parametrize("what", ["data", "attribute"])

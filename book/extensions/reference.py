@@ -32,6 +32,13 @@ STYLE: Any = Style(napoleon_use_ivar=True)
 ROLES = {"Chapter": "doc", "Equation": "eq", "Reference": "cite:t"}
 LINE = re.compile(rf"({'|'.join(ROLES)}): (.+)")
 
+# What reStructuredText would take for markup (`*`, `|`), outside of code, formulas and examples.
+MARKUP = re.compile(
+    r"``[^`]+``|`[^`]*`|^( *)\.\. math::.*(?:\n(?:\1 +.*| *$))*|^ *>>>.*(?:\n *\S.*)*"
+    r"|(?<!\\)([*|])",
+    re.MULTILINE,
+)
+
 PYTHON = "https://docs.python.org/3/library"
 TORCH = "https://docs.pytorch.org/docs/stable"
 PLOT = "https://matplotlib.org/stable/api/_as_gen"
@@ -69,7 +76,7 @@ def google(
 def last_lines(
     _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
 ) -> None:
-    """Turn `Chapter: paths` and its like into fields with links."""
+    """Turn `Chapter: paths` and its like into fields with links; let the text be plain text."""
     for i, line in enumerate(lines):
         if found := LINE.fullmatch(line):
             word, keys = found.groups()
@@ -78,7 +85,8 @@ def last_lines(
             lines[i] = f"\n:{word}: {links}"
         # A derivative, before Sphinx makes an apostrophe of it.
         lines[i] = re.sub(r"(?<=[α-ω])'", "′", lines[i])
-    lines[:] = "\n".join(lines).split("\n")
+    text = MARKUP.sub(lambda found: f"\\{found[2]}" if found[2] else found[0], "\n".join(lines))
+    lines[:] = text.split("\n")
 
 
 def skip_fields(
