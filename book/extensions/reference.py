@@ -44,7 +44,7 @@ TORCH = "https://docs.pytorch.org/docs/stable"
 PLOT = "https://matplotlib.org/stable/api/_as_gen"
 TRAITS = "https://traitlets.readthedocs.io/en/stable/api.html"
 # How modules abbreviate names that Sphinx cannot follow, since it sees the annotation's text only.
-SHORT = {"Tensor": "torch.Tensor", "nn.Module": "torch.nn.Module", "t.Any": "typing.Any"}
+SHORT = {"Tensor": "torch.Tensor", "nn.Module": "torch.nn.Module"}
 # Where an outer name is documented: the first pattern that fits.
 OUTER = [
     (r"None|True|False", f"{PYTHON}/constants.html#{{0}}"),
@@ -94,6 +94,14 @@ def skip_fields(
 ) -> bool | None:
     """Leave out the fields of a named tuple, which its docstring describes."""
     return True if (getattr(value, "__doc__", "") or "").startswith("Alias for field") else None
+
+
+def skip_signature(
+    _app: Sphinx, _what: str, _name: str, _value: object, _options: object, signature: str, _r: str
+) -> tuple[str, str] | None:
+    """Leave out a signature that says nothing: a live figure takes its traits, by name."""
+    says_nothing = re.fullmatch(r"\(\*args: t\.Any, \*\*kwargs: t\.Any\)", signature or "")
+    return ("", "") if says_nothing else None
 
 
 class Named(SphinxRole):
@@ -229,5 +237,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", google, priority=500)
     app.connect("autodoc-process-docstring", last_lines, priority=600)
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", skip_signature)
     app.connect("missing-reference", find_entry)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
