@@ -137,7 +137,7 @@ def build_in_child(root, log):
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     warnings.simplefilter("ignore")
     del sys.modules["package_digest"]  # this repository's: the tiny book has its own
-    sys.path.remove(str(EXTENSIONS))
+    sys.path[:] = [folder for folder in sys.path if folder != str(EXTENSIONS)]
     os.chdir(root)
     main(["build", "-W", "book/"], prog_name="jupyter-book")
 
