@@ -3,12 +3,21 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
+# Errors only: no warnings about the mirrors that a machine's own configuration of pip names.
+QUIET := --quiet --quiet
 READY := $(VENV)/.ready
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 
+# For the last line of a command, which says what was done and how long it took.
+START := $(shell date +%s)
+SECONDS_SO_FAR = $$(($$(date +%s) - $(START))) s
+PAGES = $(shell grep -cE '(root|file): ' _toc.yml) pages
+REPORT := _build/tests.xml
+TESTS = $$(grep -o ' tests="[0-9]*"' $(REPORT) | head -n 1 | tr -cd 0-9) tests
+
 .DEFAULT_GOAL := help
-.PHONY: help setup book test notebooks lint mutants bench gpu serve clean
+.PHONY: help setup book test check browse notebooks lint mutants bench gpu release serve clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,14 +29,26 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[book,images,dev]'
+	$(BIN)/python -m pip install $(QUIET) --constraint constraints.txt --editable '.[book,images,dev]'
 	@touch $@
 
 book: $(READY) ## build the site into _build/html
 	$(BIN)/jupyter-book build -W -n --keep-going book/
+	@echo "make book: $(PAGES) in $(SECONDS_SO_FAR), _build/html/index.html"
+
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --junitxml $(REPORT)
 
 test: lint book ## lint, type-check, build the site, run every test and notebook
-	$(BIN)/python -m pytest --nbval -n 2 --dist loadfile
+	$(PYTEST) --nbval
+	@echo "make test: lint, types, $(PAGES), $(TESTS), all well in $(SECONDS_SO_FAR)"
+
+check: lint ## what of `make test` needs neither site nor browser
+	$(PYTEST) --nbval -m 'not browser'
+	@echo "make check: lint, types, $(TESTS), all well in $(SECONDS_SO_FAR)"
+
+browse: book ## the rest of it: build the site, run the tests in a browser
+	$(PYTEST) -m browser tests
+	@echo "make browse: $(PAGES), $(TESTS), all well in $(SECONDS_SO_FAR)"
 
 notebooks: $(READY) ## execute the chapters into their notebooks (CHAPTERS="flows ..." for some)
 	$(BIN)/python tools/notebooks.py $(CHAPTERS)
@@ -44,9 +65,9 @@ mutants: $(READY) ## put faults into the package, count those its tests miss (MO
 # load beside a CPU build of torch, and nothing here uses it.
 $(PEERS)/.ready: benchmarks/requirements.txt pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt \
+	$(PEERS)/bin/python -m pip install $(QUIET) --constraint constraints.txt \
 		--requirement benchmarks/requirements.txt --editable '.[images]'
-	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
+	$(PEERS)/bin/python -m pip uninstall $(QUIET) --yes torchvision
 	@touch $@
 
 bench: $(PEERS)/.ready book ## measure against the peers, and the live figures (a quiet machine, 15 min)
@@ -79,6 +100,10 @@ gpu-train-%: $(READY)
 gpu-evaluate-%: $(READY)
 	$(BIN)/python -m fmtutor.images evaluate runs/gpu-$* --device $(DEVICE) $(GPU_EVALUATE) \
 		--out benchmarks/results/gpu_$*.json --pictures benchmarks/results/gpu_$*.png
+
+release: $(READY) ## build the package and try it in a clean environment, as the release workflow does
+	PYTHON=$(BIN)/python .ci/release
+	@echo "make release: $$(ls dist/*.whl) works, $(SECONDS_SO_FAR)"
 
 serve: book ## build the site and serve it on http://localhost:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

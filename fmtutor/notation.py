@@ -32,9 +32,10 @@ __all__ = [
 ]
 
 Time = float | Tensor
+"""A time for all points, a float or a 0-d tensor, or one for each, `[b]`."""
 
-# Times that were added up in float32 miss the ends of [0, 1] by as much.
 ROUNDING = 1e-5
+"""By how much times that were added up in float32 may miss the ends of [0, 1]."""
 
 
 @runtime_checkable

@@ -18,6 +18,12 @@ settings.load_profile("fmtutor")
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"browser", "site"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("browser")
+
+
 @pytest.fixture
 def global_rng_untouched():
     """Fail a test in which torch's global random state is consumed or reseeded."""

@@ -1,5 +1,6 @@
 """One list of dependencies in three places: pyproject.toml is the source, two files follow it."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def by_name(requirements):
 
 
 RUNTIME = by_name(PROJECT["dependencies"])
-BOOK = by_name(EXTRAS["book"])
-EVERY = RUNTIME | BOOK | by_name(EXTRAS["images"]) | by_name(EXTRAS["dev"])
+BOOK = by_name(EXTRAS["book"]) | by_name(EXTRAS["notebooks"]) | by_name(EXTRAS["images"])
+EVERY = RUNTIME | BOOK | by_name(EXTRAS["dev"])
 
 
 def constraints():
@@ -59,7 +60,7 @@ def test_constraints_are_exact_versions():
         assert "+" not in pin.version, f"{requirement} names a build that no registry has"
 
 
-@pytest.mark.parametrize("name", sorted(RUNTIME | BOOK | by_name(EXTRAS["images"])))
+@pytest.mark.parametrize("name", sorted(RUNTIME | BOOK))
 def test_conda_environment_has_every_dependency(name):
     conda, pip = environment()
     listed = by_name(conda) | by_name(entry for entry in pip if not entry.startswith("--"))
@@ -82,3 +83,19 @@ def test_wheel_carries_the_type_marker_and_data_files():
     files = (path for path in (ROOT / "fmtutor").rglob("*") if path.suffix in data)
     missing = {path.relative_to(ROOT).as_posix() for path in files} - packed
     assert not missing, f"the wheel lacks {sorted(missing)}"
+
+
+def test_every_command_of_continuous_integration_exists():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    files = [*(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / ".ci" / "run"]
+    for file in files:
+        text = file.read_text("utf-8")
+        for target in re.findall(r"\bmake ([a-z]+)$", text, re.MULTILINE):
+            assert f"\n{target}: " in makefile, f"{file.name} asks for `make {target}`"
+        for script in re.findall(r"\.ci/\w+|book/extensions/\w+\.py", text):
+            assert (ROOT / script).is_file(), f"{file.name} runs {script}"
+        if file.suffix == ".yml":
+            jobs = yaml.safe_load(text)["jobs"]
+            for job in jobs.values():
+                needed = job.get("needs", [])
+                assert {*([needed] if isinstance(needed, str) else needed)} <= jobs.keys()

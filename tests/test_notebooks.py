@@ -1,10 +1,17 @@
 """Guards of the pairing: book/NAME.md is edited, book/NAME.ipynb is its executed twin."""
 
+import ast
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))
@@ -92,3 +99,57 @@ def test_outputs_are_text_and_without_errors(source):
 def test_pair_is_written_the_way_the_tool_writes_it(source):
     text = source.with_suffix(".ipynb").read_text("utf-8")
     assert text == notebooks.serialise(notebooks.strip(pair_of(source))), AGAIN
+
+
+def test_the_first_cell_installs_the_package_only_where_it_is_missing(monkeypatch):
+    (requirement,) = [
+        Requirement(word.strip('"'))
+        for word in notebooks.INSTALL.split()
+        if word.startswith('"fmtutor[')
+    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert requirement.extras <= project["optional-dependencies"].keys()
+
+    def run():
+        asked = []
+
+        class Shell:
+            def run_line_magic(self, name, line):
+                asked.append(f"{name} {line}")
+
+        code = TransformerManager().transform_cell(notebooks.INSTALL)
+        exec(code, {"get_ipython": Shell})
+        return asked
+
+    assert run() == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run() == [f'pip install --quiet "{requirement}"']
+
+
+def imports(source):
+    """The packages that a notebook's own cells import, its first cell left out."""
+    found = set()
+    for cell in code_cells(source)[1:]:
+        for node in ast.walk(ast.parse(TransformerManager().transform_cell(cell.source))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.split(".")[0])
+    return found
+
+
+@each_pair
+def test_the_first_cell_installs_all_that_a_notebook_imports(source):
+    pair = pair_of(source)
+    assert pair.cells[0].source == notebooks.INSTALL, AGAIN
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    listed = [*project["dependencies"], *extras["images"], *extras["notebooks"]]
+    installed = {canonicalize_name(Requirement(entry).name) for entry in listed}
+    # There already, wherever a notebook runs.
+    installed |= {"fmtutor", "ipython", "jupyter-client", "ipykernel"}
+    providers = packages_distributions()
+    for name in imports(source) - set(sys.stdlib_module_names):
+        assert find_spec(name), f"{source.stem} imports {name}, which is not here"
+        owners = {canonicalize_name(owner) for owner in providers.get(name, [name])}
+        assert owners & installed, f"{source.stem} imports {name}: add it to the extra `notebooks`"

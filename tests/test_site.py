@@ -90,7 +90,7 @@ UNSET = r"""
   while (walker.nextNode()) {
     const { data, parentElement } = walker.currentNode;
     const typed = /\$|\\[a-z([]|\{[a-z:]+\}`|\*\*|(^|\s)–[a-z]/.test(data);
-    if (typed && !parentElement.closest('pre, code, script, style, mjx-container'))
+    if (typed && !parentElement.closest('pre, code, .sig, script, style, mjx-container'))
       found.push(data.trim());
   }
   return found;

@@ -29,13 +29,26 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TOC = ROOT / "_toc.yml"
 CELL_TIMEOUT = 120  # seconds; the site build's limit too (_config.yml)
-PROCESSES = 2
 
 # What can be compared as text. conftest.py makes nbval overlook every other kind.
 KEPT_MIMES = ("text/plain", "text/latex", "text/markdown")
 
 # A memory address in a repr: different in every run.
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+
+# The first cell of every notebook, and not in its text: Colab opens a notebook without the package.
+INSTALL = """\
+# The package of this book, where it is missing (on Colab).
+from importlib.util import find_spec
+
+if find_spec("fmtutor") is None:
+    %pip install --quiet "fmtutor[images,notebooks]\""""
+# Folded in Jupyter and in Colab; left out where a page is made of the notebook.
+INSTALL_METADATA = {
+    "cellView": "form",
+    "jupyter": {"source_hidden": True},
+    "tags": ["remove-cell"],
+}
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -56,8 +69,11 @@ def toc_files(entry: Any = None) -> Iterator[str]:
 
 
 def read_source(path: Path) -> Any:
-    """The notebook that a chapter's text describes, not executed."""
+    """The notebook that a chapter's text describes, not executed, with the cell that installs."""
     notebook = jupytext.read(path)
+    if has_code(notebook):
+        install = nbformat.v4.new_code_cell(INSTALL, metadata=nbformat.from_dict(INSTALL_METADATA))
+        notebook.cells.insert(0, install)
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
         key = f"{cell.cell_type}\n{cell.source}"
@@ -143,9 +159,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("chapter", nargs="*", help="chapters to execute (default: all)")
     sources = select([Path(name).stem for name in parser.parse_args().chapter])
-    # Two kernels at once, and as in the site's build: one thread each.
+    # As many kernels at once as there are cores, and as in the site's build: one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(PROCESSES) as pool:
+    with ProcessPoolExecutor() as pool:
         for source, changed in zip(sources, pool.map(update, sources), strict=True):
             print(f"{source.stem}: {'written' if changed else 'unchanged'}", flush=True)
 

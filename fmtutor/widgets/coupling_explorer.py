@@ -110,7 +110,7 @@ class CouplingExplorer(LiveFigure):
         return x0, x1
 
     def cost(self, pairing: str) -> float:
-        """Return the mean of |x1 − x0|² over the pairs."""
+        """Return the mean of ‖x1 − x0‖² over the pairs."""
         x0, x1 = self.pairs(pairing)
         return float((x1 - x0).square().sum(1).mean())
 
