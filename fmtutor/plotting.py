@@ -30,6 +30,7 @@ __all__ = [
     "panels",
     "scatter",
     "shades",
+    "strip",
     "trajectories",
     "use_style",
 ]
@@ -199,6 +200,44 @@ def grid_points(limit: float, n: int, dtype: torch.dtype = torch.float32) -> Ten
     axis = torch.linspace(-limit, limit, n, dtype=dtype)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return torch.stack([x.reshape(-1), y.reshape(-1)], dim=1)
+
+
+def strip(
+    ax: Axes,
+    log_density: Callable[[Tensor, Tensor], Tensor],
+    *,
+    kind: str = "data",
+    limit: float = 2.5,
+    end: float = 0.97,
+    n: int = 240,
+) -> None:
+    """Draw a density on a line as it changes with time: a strip in the (t, x) plane.
+
+    Each time has shades of its own, from transparent to full at its largest density, so that a
+    strip that narrows to a point stays visible all the way.
+
+    Args:
+        ax: Where to draw; time runs to the right.
+        log_density: Called as `log_density(x, t)` with points `[k 1]` and times `[k]`.
+        kind: The colour's kind.
+        limit: The line is shown from -limit to limit.
+        end: Last time, below 1 where the density has no limit there.
+        n: Number of times, and of points.
+
+    Example:
+        >>> fig, ax = panels(1)
+        >>> one = torch.ones(1, 1)
+        >>> strip(ax, lambda x, t: CondOT().log_prob(x, one.expand_as(x), t))
+    """
+    t, x = torch.linspace(0, end, n), torch.linspace(-limit, limit, n)
+    times, points = torch.meshgrid(t, x, indexing="xy")  # rows are points, columns times
+    log_p = log_density(points.reshape(-1, 1), times.reshape(-1)).reshape(n, n)
+    image = (log_p - log_p.amax(0)).exp().numpy()
+    ax.imshow(
+        image, origin="lower", extent=(0, end, -limit, limit), aspect="auto",
+        cmap=shades(kind), vmin=0, vmax=1, zorder=0,
+    )  # fmt: skip
+    ax.set(xlim=(0, 1), ylim=(-limit, limit), xlabel="$t$", ylabel="$x$")
 
 
 def arrows(

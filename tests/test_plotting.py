@@ -18,6 +18,7 @@ from fmtutor.plotting import (
     loss_curve,
     panels,
     scatter,
+    strip,
     trajectories,
     use_style,
 )
@@ -182,3 +183,21 @@ def test_everything_draws_to_a_file(tmp_path):
     trajectories(axes[1], sample(FIELD, standard_normal(9, seed=0), steps=5, return_path=True))
     fig.savefig(tmp_path / "figure.svg")
     assert (tmp_path / "figure.svg").stat().st_size > 1000
+
+
+def test_a_strip_narrows_to_its_point():
+    _, ax = panels(1)
+    one = torch.ones(1, 1)
+    strip(ax, lambda x, t: CondOT().log_prob(x, one.expand_as(x), t), limit=3, n=121)
+    (image,) = ax.images
+    shown = torch.as_tensor(image.get_array().data)
+    rows = torch.linspace(-3, 3, 121)
+    assert shown.shape == (121, 121)
+    # Each time is full somewhere: at 0 at the start, near 1 at the end.
+    torch.testing.assert_close(shown.amax(0), torch.ones(121))
+    assert rows[shown[:, 0].argmax()].item() == pytest.approx(0, abs=0.03)
+    assert rows[shown[:, -1].argmax()].item() == pytest.approx(0.97, abs=0.03)
+    width = (shown > 0.5).float().sum(0)
+    assert width[0] > 5 * width[-1] > 0
+    assert ax.get_xlim() == (0, 1)
+    assert to_rgb(image.cmap(1.0)) == pytest.approx(to_rgb(COLORS["data"]))
