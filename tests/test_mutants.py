@@ -62,6 +62,20 @@ def test_words_are_left_alone(source):
     assert faults(source) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "tests"),
+    [
+        ("data", "fmtutor.data", "test_data.py"),
+        ("nowhere", "fmtutor.nowhere", "test_nowhere.py"),
+        ("networks/unet", "fmtutor.networks.unet", "test_networks_unet.py"),
+        ("paths/nowhere", "fmtutor.paths.nowhere", "test_paths.py"),
+    ],
+)
+def test_a_module_of_a_subpackage_has_its_own_tests_or_those_of_the_whole(name, module, tests):
+    assert mutants.module_name(name) == module
+    assert mutants.test_file(name) == ROOT / "tests" / tests
+
+
 ORIGINAL = """
 from dataclasses import dataclass
 

@@ -4,7 +4,8 @@ pytest collects the unit tests once. Each mutant is a fork of that process, in w
 mutated module takes the place of the code that the collected tests hold. So a mutant costs no
 import of torch: milliseconds where the first test fails, the time of the module's tests where none
 does. CONTRIBUTING.md says what is mutated, and why the known survivors are harmless; pyproject.toml
-names the modules and the score that they must reach.
+names the modules and the score that they must reach. A module of a subpackage is named by its path,
+like paths/affine.
 """
 
 from __future__ import annotations
@@ -224,6 +225,18 @@ def replace(old: Any, new: Any) -> None:
 # Running them.
 
 
+def module_name(name: str) -> str:
+    """Return the importable name of a module: fmtutor.paths.affine for paths/affine."""
+    return f"fmtutor.{name.replace('/', '.')}"
+
+
+def test_file(name: str) -> Path:
+    """Return the tests of a module: tests/test_paths_affine.py, or those of the whole of paths/."""
+    own = ROOT / "tests" / f"test_{name.replace('/', '_')}.py"
+    folder, inside, _ = name.rpartition("/")
+    return test_file(folder) if inside and not own.exists() else own
+
+
 class Runner:
     """A pytest plugin that does not run the collected tests once, but once on every mutant."""
 
@@ -247,8 +260,8 @@ class Runner:
             raise session.Interrupted("the tests cannot be collected")
         session.config.pluginmanager.unregister(name="terminalreporter")
         for name in self.modules:
-            items = [item for item in session.items if item.path.stem == f"test_{name}"]
-            self.score[name] = self.module(import_module(f"fmtutor.{name}"), items)
+            items = [item for item in session.items if item.path == test_file(name)]
+            self.score[name] = self.module(import_module(module_name(name)), items)
         return True
 
     def module(self, module: ModuleType, items: list[pytest.Item]) -> tuple[int, int]:
@@ -308,15 +321,15 @@ def main() -> int:
     modules = parser.parse_args().modules
     os.chdir(ROOT)
     runner = Runner(modules)
-    files = [f"tests/test_{name}.py" for name in modules]
+    files = dict.fromkeys(str(test_file(name)) for name in modules)
     options = ["-q", "-q", "-s", "--assert=plain", "--tb=no", "-p", "no:cacheprovider"]
     status = pytest.main([*options, *files], plugins=[runner])
     if status:
         return int(status)
     for name, (killed, total) in runner.score.items():
-        print(f"{name:12} {killed:5} of {total:5} killed: {100 * killed / total:.1f} %")
+        print(f"{name:24} {killed:5} of {total:5} killed: {100 * killed / total:.1f} %")
     killed, total = (sum(column) for column in zip(*runner.score.values(), strict=True))
-    print(f"{'all':12} {killed:5} of {total:5} killed: {100 * killed / total:.1f} %")
+    print(f"{'all':24} {killed:5} of {total:5} killed: {100 * killed / total:.1f} %")
     return int(100 * killed < CONFIG["minimum"] * total)
 
 
