@@ -81,7 +81,7 @@ FULL = Size(
     compiler="inductor",
 )
 TINY = Size(
-    config=TrainConfig(width=8, mults=(1,), attention=(), batch_size=4),
+    config=TrainConfig(architecture={"width": 8, "mults": (1,), "attention": ()}, batch_size=4),
     side=8,
     peer={
         "num_channels": 32,

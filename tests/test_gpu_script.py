@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from fmtutor.images import cli
+from fmtutor.images.commands import train_settings
 from fmtutor.images.config import EvaluationConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,7 +152,7 @@ def test_what_make_gpu_runs_is_understood():
     assert len(trained) == len(evaluated) == 6
     assert {args.out for args in trained} == {args.checkpoint for args in evaluated}
     for args in trained:
-        config = cli._settings(args, args.preset)
+        config = train_settings(args, args.preset)
         kind, seed = args.out.name.split("-")[1:]
         assert config.seed == int(seed)
         assert config.conditional == (kind == "fashion")

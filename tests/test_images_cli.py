@@ -31,8 +31,10 @@ def run(tmp_path, monkeypatch):
 
 def test_a_preset_is_changed_by_what_is_said(run):
     _, about = load_model(run / "model.safetensors")
-    said = {"patch": 4, "mults": [1], "attention": [], "steps": 4, "batch_size": 8}
+    said = {"steps": 4, "batch_size": 8, "network": "unet"}
     assert said.items() <= about["train"].items()
+    said = {"patch": 4, "mults": [1], "attention": [], "width": 4, "heads": 1}
+    assert said.items() <= about["train"]["architecture"].items()
     assert about["train"]["lr"] == PRESETS["digits-cpu"].lr
     assert about["classes"] == [*"0123456789"]
 
@@ -46,22 +48,23 @@ def test_the_run_goes_where_its_preset_says(tmp_path, monkeypatch):
     assert main([*command.split(), "--no-compile", "--seed", "3"]) == 0
     ((config, data, out), options) = seen[0]
     assert str(out) == "runs/cifar10-gpu"
-    assert (config.width, config.seed, config.compile) == (144, 3, False)
+    assert (config.architecture["width"], config.seed, config.compile) == (144, 3, False)
     name, given = data
     assert (name, str(given["data_dir"]), given["size"], given["flip"]) == ("folder", "d", 64, True)
-    assert (options["device"], options["resume"]) == ("cpu", False)
+    assert (options["device"].type, options["resume"]) == ("cpu", False)
 
 
 def test_a_run_is_resumed_with_its_own_settings(tmp_path, monkeypatch, capsys):
-    usual = trainer._step
+    usual = trainer.take_step
 
-    def interrupted(run, config):
-        usual(run, config)
+    def interrupted(run, *rest):
+        taken = usual(run, *rest)
         if run.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
+        return taken
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_step", interrupted)
+        patch.setattr(trainer, "take_step", interrupted)
         status = main([*QUICK.split(), str(tmp_path), "--steps", "6"])
     assert status == 128 + signal.SIGTERM
     assert f"are saved: go on with --resume --out {tmp_path}" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fmtutor.images import datasets, download
+from fmtutor.images import download, published
 from fmtutor.images.datasets import load_images, read_idx, to_float, to_uint8
 from fmtutor.images.download import RemoteFile
 
@@ -39,15 +39,15 @@ def fashion(monkeypatch, tmp_path):
     """A tiny Fashion-MNIST, registered with its hashes: the contents by the name of the file."""
     contents = {
         file.name: idx(n, shape, seed)
-        for seed, (file, (n, shape)) in enumerate(zip(datasets.FASHION_MNIST, IDX, strict=True))
+        for seed, (file, (n, shape)) in enumerate(zip(published.FASHION_MNIST, IDX, strict=True))
     }
     packed = {name: gzip.compress(content, mtime=0) for name, content in contents.items()}
     registry = {
         RemoteFile(name, sha256(packed[name]), ()): sha256(content)
         for name, content in contents.items()
     }
-    monkeypatch.setattr(datasets, "FASHION_MNIST", registry)
-    monkeypatch.setattr(datasets, "DEBIAN", tmp_path / "nowhere")
+    monkeypatch.setattr(published, "FASHION_MNIST", registry)
+    monkeypatch.setattr(published, "DEBIAN", tmp_path / "nowhere")
     return contents
 
 
@@ -71,7 +71,7 @@ def cifar(monkeypatch):
             archive.addfile(member, io.BytesIO(content))
     packed = buffer.getvalue()
     file = RemoteFile("cifar-10-binary.tar.gz", sha256(packed), ())
-    monkeypatch.setattr(datasets, "CIFAR10", file)
+    monkeypatch.setattr(published, "CIFAR10", file)
     return packed, records
 
 
@@ -159,11 +159,11 @@ def test_fashion_mnist_unpacked(fashion, tmp_path):
 
 
 def test_fashion_mnist_of_the_distribution(fashion, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "DEBIAN", write(tmp_path / "debian", fashion))
+    monkeypatch.setattr(published, "DEBIAN", write(tmp_path / "debian", fashion))
     check_fashion(load_images("fashion-mnist"), fashion)
 
 
-@pytest.mark.parametrize("name", [file.name for file in datasets.FASHION_MNIST])
+@pytest.mark.parametrize("name", [file.name for file in published.FASHION_MNIST])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "swapped"])
 def test_a_damaged_file_is_named_with_the_hash_it_should_have(fashion, tmp_path, name, damage):
     folder = write(tmp_path / "own", fashion)
@@ -188,7 +188,7 @@ def test_a_missing_file_is_named(fashion, tmp_path):
         load_images("fashion-mnist", data_dir=tmp_path / "other")
 
 
-@pytest.mark.skipif(not datasets.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not published.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist():
     data = load_images("fashion-mnist")
     assert data.train.shape == (60_000, 1, 28, 28)
@@ -341,9 +341,9 @@ def published(server, name="data.bin", n=300_000, mirrors=("good/",)):
 def test_fashion_mnist_is_downloaded_once(fashion, server, monkeypatch, tmp_path):
     registry = {
         RemoteFile(file.name, file.sha256, (server.address,)): content
-        for file, content in datasets.FASHION_MNIST.items()
+        for file, content in published.FASHION_MNIST.items()
     }
-    monkeypatch.setattr(datasets, "FASHION_MNIST", registry)
+    monkeypatch.setattr(published, "FASHION_MNIST", registry)
     server.files = {name: gzip.compress(content, mtime=0) for name, content in fashion.items()}
     check_fashion(load_images("fashion-mnist"), fashion)
     check_fashion(load_images("fashion-mnist"), fashion)

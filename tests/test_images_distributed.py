@@ -11,13 +11,18 @@ from pathlib import Path
 
 import torch
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, sys.argv[2])
-from test_images_trainer import CONFIG, DATA, assert_same, log_of, quick, state_of
+from test_images_trainer import (
+    CONFIG, DATA, assert_same, fresh_run, log_of, quick, state_of, with_network,
+)
 
-from fmtutor.images import trainer
-from fmtutor.images.processes import join_processes, largest, mean_over_ranks
-from fmtutor.images.run import new_run
+from fmtutor.images import batches, journal, prepare, trainer
+from fmtutor.images.batches import on_device
+from fmtutor.images.data import to_float
+from fmtutor.images.prepare import shared_network
+from fmtutor.images.processes import from_first, join_processes, largest, mean_over_ranks
 
 torch.set_num_threads(1)
 out = Path(sys.argv[1])
@@ -29,15 +34,13 @@ def gather(value):
     return both
 
 
-def check_gradient(ranks, accumulate):
+def check_step(ranks, accumulate):
     """The averaged gradient is that of one process on the joined batch."""
-    config = replace(CONFIG, accumulate=accumulate)
-    network = trainer.network_config(config, DATA)
-    run = new_run(config, network, seed=0, device=ranks.device, metadata={})
+    config = replace(CONFIG, accumulate=accumulate, clip=1e9)
+    run = fresh_run(config)
     torch.nn.init.normal_(run.model.last[2].weight, generator=torch.Generator().manual_seed(0))
     alone = copy.deepcopy(run.model)
-    alone.zero_grad()
-    draws, usual = [], trainer.cfm_loss
+    draws, usual = [], batches.cfm_loss
 
     def recorded(v, x1, *, labels, coupling, generator):
         x0 = torch.randn(x1.shape, generator=generator)
@@ -45,15 +48,18 @@ def check_gradient(ranks, accumulate):
         draws.append((x1, x0, t, labels))
         return usual(v, x1, x0=x0, t=t, labels=labels)
 
-    trainer.cfm_loss = recorded
-    loss = trainer._gradient(run, config, DATA, ranks)(0)
-    trainer.cfm_loss = usual
+    batches.cfm_loss = recorded
+    net, seen = shared_network(run, config, ranks), on_device(DATA, config, ranks.device)
+    assert isinstance(net, DistributedDataParallel)
+    assert not net.broadcast_buffers
+    loss, norm = trainer.take_step(run, net, seen, config, ranks, torch.Generator())
+    batches.cfm_loss = usual
     assert len(draws) == accumulate
     joined = [torch.cat(gather(torch.cat(parts))) for parts in zip(*draws)]
     x1, x0, t, labels = joined
     assert len(x1) == config.batch_size
     rows = trainer.step_rows(config, len(DATA.train), 0)
-    expected = trainer.to_float(DATA.train[rows])
+    expected = to_float(DATA.train[rows])
     assert torch.equal(x1.flatten(1).sort(0).values, expected.flatten(1).sort(0).values)
     assert len(t.unique()) == len(t), "the ranks draw the same times"
     assert len(x0.flatten(1).unique(dim=0)) == len(x0), "the ranks draw the same noise"
@@ -64,6 +70,40 @@ def check_gradient(ranks, accumulate):
         torch.testing.assert_close(weight.grad, reference.grad, atol=1e-6, rtol=1e-4)
 
 
+def check_compilation(ranks):
+    """What shares the gradients is compiled with the network: it can send the first ones early."""
+    compiled, usual = [], torch.nn.Module.compile
+    torch.nn.Module.compile = lambda net: compiled.append(net)
+    net = shared_network(fresh_run(CONFIG), replace(CONFIG, compile=True), ranks)
+    torch.nn.Module.compile = usual
+    assert compiled == [net]
+
+
+def check_data(ranks):
+    """The first process reads and decodes for all, and an error of it is one of all."""
+    read = []
+
+    def load():
+        read.append(rank)
+        return DATA
+
+    got = from_first(load, ranks)
+    assert read == [0] * (rank == 0)
+    assert (got.name, got.classes, got.flip) == (DATA.name, DATA.classes, DATA.flip)
+    for name in ("train", "train_labels", "test", "test_labels"):
+        assert torch.equal(getattr(got, name), getattr(DATA, name))
+
+    def fail():
+        raise FileNotFoundError("there is no directory x")
+
+    try:
+        from_first(fail, ranks)
+    except FileNotFoundError as error:
+        assert str(error) == "there is no directory x"
+    else:
+        raise AssertionError("the error of rank 0 has not come to this rank")
+
+
 joined = contextlib.ExitStack()
 ranks = joined.enter_context(join_processes("cpu"))
 rank = ranks.rank
@@ -71,35 +111,41 @@ assert (rank, ranks.world) == (int(os.environ["RANK"]), 2)
 assert largest(3 * rank, ranks) == 3
 assert mean_over_ranks(torch.tensor(float(rank)), ranks) == 0.5
 with torch.random.fork_rng():
-    check_gradient(ranks, 1)
-    check_gradient(ranks, 2)
+    check_step(ranks, 1)
+    check_step(ranks, 2)
+    check_compilation(ranks)
+    check_data(ranks)
 
 # A signal to one process stops both, and the run goes on as if it had not been stopped.
 written = []
-for name in ("add_to_log", "save_run", "draw_grid", "save_average"):
-    def noted(*args, usual=getattr(trainer, name), name=name):
+for module, name in (
+    (journal, "add_to_log"), (trainer, "save_run"), (prepare, "save_run"), (trainer, "draw_grid"),
+    (trainer, "save_average"),
+):
+    def noted(*args, usual=getattr(module, name), name=name):
         written.append(name)
         return usual(*args)
-    setattr(trainer, name, noted)
-config = replace(CONFIG, dropout=0.1)
+    setattr(module, name, noted)
+config = with_network(CONFIG, dropout=0.1)
 model = quick(out / "whole", config)
-usual_step = trainer._step
+usual_step = trainer.take_step
 
 
-def signalled(run, config):
-    usual_step(run, config)
+def signalled(run, *rest):
+    taken = usual_step(run, *rest)
     if run.step == 5 and rank == 1:
         os.kill(os.getpid(), 15)
+    return taken
 
 
-trainer._step = signalled
+trainer.take_step = signalled
 try:
     quick(out / "parts", config)
 except trainer.Stopped as stopped:
     assert stopped.signal == 15
 else:
     raise AssertionError("the signal to rank 1 has not stopped this rank")
-trainer._step = usual_step
+trainer.take_step = usual_step
 dist.barrier()  # until rank 0 has saved
 quick(out / "parts", config, resume=True)
 assert bool(written) == (rank == 0), f"rank {rank} has written: {written}"
@@ -119,16 +165,17 @@ from pathlib import Path
 from fmtutor.images import trainer
 
 torch.set_num_threads(1)
-usual = trainer._step
+usual = trainer.take_step
 
 
-def dying(run, config):
-    usual(run, config)
+def dying(run, *rest):
+    taken = usual(run, *rest)
     if run.step == 6 and os.environ["RANK"] == "1":
         os.kill(os.getpid(), 9)
+    return taken
 
 
-trainer._step = dying
+trainer.take_step = dying
 quick(Path(sys.argv[1]) / "run", CONFIG)
 """
 

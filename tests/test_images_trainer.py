@@ -20,18 +20,20 @@ from PIL import Image
 
 from fmtutor import cfm_loss, drop_labels
 from fmtutor.couplings import minibatch_ot
-from fmtutor.images import checkpoint, trainer
+from fmtutor.images import batches, checkpoint, trainer
+from fmtutor.images.batches import on_device, seed_of
 from fmtutor.images.checkpoint import load_model
 from fmtutor.images.config import PRESETS, TrainConfig, learning_rate
 from fmtutor.images.datasets import ImageData, to_float
+from fmtutor.images.prepare import begin_run
 from fmtutor.images.processes import Ranks
 from fmtutor.images.run import newest_checkpoint
 from fmtutor.images.trainer import Stopped, batch_loss, network_config, step_rows, train
 from fmtutor.networks import UNet, UNetConfig
 
 CONFIG = TrainConfig(
-    patch=2, width=8, mults=(1,), attention=(), heads=1, steps=9, batch_size=8, warmup=2,
-    log_every=3, sample_every=100, save_every=4,
+    architecture={"patch": 2, "width": 8, "mults": (1,), "attention": (), "heads": 1}, steps=9,
+    batch_size=8, warmup=2, log_every=3, sample_every=100, save_every=4,
 )  # fmt: skip
 
 
@@ -77,14 +79,35 @@ def assert_same(one, other):
 
 def fail_at(monkeypatch, step, act):
     """Let something happen just after a step was taken."""
-    usual = trainer._step
+    usual = trainer.take_step
 
-    def after(run, config):
-        usual(run, config)
+    def after(run, *rest):
+        taken = usual(run, *rest)
         if run.step == step:
             act()
+        return taken
 
-    monkeypatch.setattr(trainer, "_step", after)
+    monkeypatch.setattr(trainer, "take_step", after)
+
+
+def with_network(config, **settings):
+    """The settings of a run with others of its network."""
+    return replace(config, architecture={**config.architecture, **settings})
+
+
+CPU = Ranks(0, 1, torch.device("cpu"))
+
+
+def fresh_run(config, device="cpu"):
+    """A run before its first step."""
+    return begin_run(config, DATA, replace(CPU, device=torch.device(device)))
+
+
+def step_of(run, config, device="cpu"):
+    """Take a step of a run, and return its loss and the norm of its gradient."""
+    ranks = replace(CPU, device=torch.device(device))
+    seen = on_device(DATA, config, ranks.device)
+    return trainer.take_step(run, run.model, seen, config, ranks, torch.Generator())
 
 
 # Settings.
@@ -142,7 +165,7 @@ def test_the_presets_are_by_data_set_and_device():
         data = replace(DATA, train=torch.zeros(1, channels, size, size, dtype=torch.uint8))
         network = network_config(PRESETS[name], data)
         assert (network.size, network.channels, network.classes) == (size, channels, 3)
-        assert network.width == PRESETS[name].width
+        assert network.width == PRESETS[name].architecture["width"]
     assert network_config(replace(CONFIG, conditional=False), DATA).classes == 0
 
 
@@ -182,7 +205,7 @@ def test_half_of_the_pictures_are_mirrored_where_that_is_right():
     pixels = DATA.train[:1].repeat(400, 1, 1, 1)
     draws = {"generator": torch.Generator().manual_seed(0)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "cfm_loss", lambda v, x1, **_: v(x1, None).mean())
+        patch.setattr(batches, "cfm_loss", lambda v, x1, **_: v(x1, None).mean())
         batch_loss(v, pixels, None, config, flip=True, **draws)
         batch_loss(v, pixels, None, config, flip=False, **draws)
     plain = to_float(pixels)
@@ -194,7 +217,7 @@ def test_half_of_the_pictures_are_mirrored_where_that_is_right():
 
 def test_the_coupling_is_asked_for(monkeypatch):
     asked = []
-    monkeypatch.setattr(trainer, "cfm_loss", lambda v, x1, **given: asked.append(given["coupling"]))
+    monkeypatch.setattr(batches, "cfm_loss", lambda v, x1, **given: asked.append(given["coupling"]))
     for name in ("ot", "independent"):
         config = replace(CONFIG, conditional=False, coupling=name)
         batch_loss(None, DATA.train[:4], None, config)
@@ -203,17 +226,13 @@ def test_the_coupling_is_asked_for(monkeypatch):
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_a_gradient_is_the_mean_over_the_parts_of_a_batch(accumulate):
-    config = replace(CONFIG, accumulate=accumulate)
-    ranks = Ranks(0, 1, torch.device("cpu"))
-    run = trainer.new_run(
-        config, network_config(config, DATA), seed=0, device=ranks.device, metadata={}
-    )
+    config = replace(CONFIG, accumulate=accumulate, clip=1e9)
+    run = fresh_run(config)
     torch.nn.init.normal_(run.model.last[2].weight, generator=torch.Generator().manual_seed(0))
+    other, run.step = copy.deepcopy(run.model), 5
     with torch.random.fork_rng():
-        loss = trainer._gradient(run, config, DATA, ranks)(5)
-    other = copy.deepcopy(run.model)
-    other.zero_grad()
-    g = torch.Generator().manual_seed(trainer._seed(0, "step", 5, 0))
+        loss, norm = step_of(run, config)
+    g = torch.Generator().manual_seed(seed_of(0, "step", 5, 0))
     parts = step_rows(config, 50, 5).chunk(accumulate)
     losses = [
         batch_loss(other, DATA.train[r], DATA.train_labels[r], config, null=3, generator=g)
@@ -222,6 +241,8 @@ def test_a_gradient_is_the_mean_over_the_parts_of_a_batch(accumulate):
     expected = sum(losses) / accumulate
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    squares = [weight.grad.square().sum() for weight in other.parameters()]
+    assert norm.item() == pytest.approx(sum(squares).sqrt().item(), rel=1e-5)
     for weight, reference in zip(run.model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(weight.grad, reference.grad, atol=1e-6, rtol=1e-4)
 
@@ -309,13 +330,7 @@ def test_the_average_starts_low_and_follows(tmp_path):
     config = replace(CONFIG, steps=1, warmup=0, lr=0.1)
     quick(tmp_path, config)
     _, state = state_of(tmp_path)
-    initial = trainer.new_run(
-        config,
-        network_config(config, DATA),
-        seed=trainer._seed(0, "weights"),
-        device=torch.device("cpu"),
-        metadata={},
-    )
+    initial = fresh_run(config)
     before = initial.model.first.weight.detach()
     now, average = state["weights first.weight"], state["model first.weight"]
     torch.testing.assert_close(average, before + 0.9 * (now - before))
@@ -355,7 +370,7 @@ def test_without_classes(tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 4, 8])
 def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, stop):
-    config = replace(CONFIG, dropout=0.2, accumulate=2)
+    config = with_network(replace(CONFIG, accumulate=2), dropout=0.2)
     quick(tmp_path / "whole", config)
     with monkeypatch.context() as patch:
         fail_at(patch, stop, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -493,10 +508,14 @@ def test_there_must_be_something_to_resume(tmp_path):
 
 def test_a_run_goes_on_as_it_began(tmp_path):
     quick(tmp_path)
-    for change in ({"lr": 1.0}, {"mults": (2,)}, {"width": 4}, {"steps": 10}):
-        ((name, value),) = change.items()
+    changed = {
+        name: with_network(CONFIG, **{name: value})
+        for name, value in {"mults": (2,), "width": 4}.items()
+    } | {name: replace(CONFIG, **{name: value}) for name, value in {"lr": 1.0, "steps": 10}.items()}
+    for name, config in changed.items():
+        value = getattr(config, name, config.architecture.get(name))
         with pytest.raises(ValueError, match=f"has {name} = .*, but") as error:
-            quick(tmp_path, replace(CONFIG, **change), resume=True)
+            quick(tmp_path, config, resume=True)
         assert str(value) in str(error.value)
 
 
@@ -563,6 +582,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_the_network_is_the_one_of_the_settings():
-    config = replace(CONFIG, width=12, mults=(1, 2), blocks=2, attention=(1,), heads=3, dropout=0.1)
+    config = with_network(
+        CONFIG, width=12, mults=(1, 2), blocks=2, attention=(1,), heads=3, dropout=0.1
+    )
     expected = UNetConfig(4, 1, 3, 2, 12, (1, 2), 2, (1,), 3, 0.1)
     assert network_config(config, DATA) == expected

@@ -6,6 +6,7 @@ Files are written whole or not at all: under another name first, pushed to the d
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,9 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fmtutor.networks import UNet, UNetConfig
+from fmtutor.networks import NETWORKS, PictureNetwork, kind_of
 
 __all__ = [
+    "as_json",
     "load_model",
     "network_from_json",
     "save_model",
@@ -33,7 +35,7 @@ FORMAT = "fmtutor.images 1"
 
 def save_model(
     path: str | Path,
-    model: UNet,
+    model: PictureNetwork,
     *,
     metadata: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
@@ -42,25 +44,29 @@ def save_model(
 
     Args:
         path: The file; one that is there is replaced at once or not at all.
-        model: The network.
+        model: A network of `NETWORKS`.
         metadata: What else to keep, as JSON: the names of the data set and its classes, the path.
         dtype: How to store the weights; float16 halves the file.
 
     Raises:
         OSError: If the file cannot be written.
+        ValueError: If the network is none of the registry.
 
     Chapter: images
     """
     weights = {k: w.detach().to("cpu", dtype).contiguous() for k, w in model.state_dict().items()}
     header = {
         "format": FORMAT,
+        "kind": kind_of(model),
         "network": json.dumps(asdict(model.config)),
         "metadata": json.dumps(dict(metadata)),
     }
     write_atomically(path, save(weights, metadata=header))
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UNet, dict[str, Any]]:
+def load_model(
+    path: str | Path, device: torch.device | str = "cpu"
+) -> tuple[PictureNetwork, dict[str, Any]]:
     """Read a network that `save_model` has written, in float32 and ready to be evaluated.
 
     Args:
@@ -86,8 +92,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[UN
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of fmtutor.images (expected {FORMAT!r})")
+    kind = header.get("kind", "unet")  # the first edition had no other
+    if kind not in NETWORKS:
+        raise ValueError(f"{path} holds a {kind}, but known are {', '.join(NETWORKS)}")
     with torch.random.fork_rng(devices=[]):  # the weights are drawn, and then replaced
-        model = UNet(network_from_json(header["network"])).to(device)
+        description = network_from_json(header["network"], kind)
+        model: Any = NETWORKS[kind][1](description).to(device)
     try:
         model.load_state_dict({key: w.float() for key, w in weights.items()})
     except RuntimeError as error:
@@ -103,15 +113,27 @@ def shipped_checkpoint() -> Path:
     return Path(__file__).parent / "weights" / "fashion-mnist.safetensors"
 
 
-def network_from_json(text: str) -> UNetConfig:
-    """Read the description of a network."""
-    fields: dict[str, Any] = json.loads(text)
-    return UNetConfig(**with_tuples(fields))
+def network_from_json(text: str, kind: str = "unet") -> Any:
+    """Read the description of a network of `NETWORKS`."""
+    return NETWORKS[kind][0](**with_tuples(json.loads(text)))
 
 
 def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a dataclass, of which JSON has made lists, with tuples again."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def as_json(value: Any, **options: Any) -> str:
+    """Return a value as JSON, which has no NaN and no infinity: they become null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: finite(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(part) for part in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(value), allow_nan=False, **options)
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

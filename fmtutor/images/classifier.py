@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fmtutor.checking import check_labels, check_points
 from fmtutor.images.checkpoint import write_atomically
-from fmtutor.images.datasets import to_float
+from fmtutor.images.data import to_float
 
 __all__ = ["WEIGHTS", "Classifier", "accuracy", "load_classifier", "save_classifier"]
 
@@ -101,7 +101,7 @@ def accuracy(model: Classifier, images: Tensor, labels: Tensor, *, batch_size: i
     device = next(model.parameters()).device
     parts = torch.split(images, batch_size)
     guesses = torch.cat([model(to_float(part.to(device))).argmax(1) for part in parts])
-    return (guesses == labels.to(device)).double().mean().item()
+    return (guesses.cpu() == labels.cpu()).double().mean().item()
 
 
 def save_classifier(model: Classifier, path: str | Path, about: dict[str, Any]) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import inspect
-import json
 import re
 import shlex
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-from fmtutor.images.config import PRESETS, EvaluationConfig, TrainConfig, steps_for
-
-if TYPE_CHECKING:
-    from fmtutor.images.datasets import ImageData
-    from fmtutor.networks import UNet
+from fmtutor.images.commands import run_evaluate, run_sample, run_train
+from fmtutor.images.config import PRESETS, TrainConfig
+from fmtutor.images.evaluation import EvaluationConfig
+from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
 __all__ = ["attribute_help", "main"]
 
@@ -34,8 +31,12 @@ examples:
       any setting of a preset can be changed
   fmtutor train --resume --out runs/fashion
       go on after Ctrl-C, SIGTERM, a crash or a power cut
+  fmtutor train --resume --reschedule --steps 60000 --out runs/fashion
+      go on with a run that is over; lr, decay and others may change, too
+  fmtutor train --weights runs/fashion --lr 1e-4 --out runs/fine
+      a new run that begins with the weights of another
   torchrun --nproc_per_node=8 -m fmtutor.images train --preset cifar10-gpu
-      one process a GPU; the batch is shared among them
+      one process a GPU; the batch is shared among them (srun does as well)
   fmtutor train --preset cifar10-gpu --data folder --data-dir photos --size 64 --flip
       pictures of your own, in photos/CLASS/*.jpg
 """
@@ -107,7 +108,7 @@ def _add_train(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.set_defaults(run=_train, error=parser.error)
+    parser.set_defaults(run=run_train, error=parser.error)
     parser.add_argument(
         "--preset",
         choices=PRESETS,
@@ -119,20 +120,39 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument(
+        "--reschedule",
+        action="store_true",
+        help="let a resumed run go on with other steps, lr, warmup, decay, ...",
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="PATH", help="a network or run whose weights to begin with"
+    )
+    parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="directory with the files of the data set"
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (a GPU if there is one)")
+    parser.add_argument("--device", help="auto, cpu, cuda, ... (auto: a GPU if there is one)")
     settings = parser.add_argument_group("settings", "each replaces that of the preset")
-    hints, texts = get_type_hints(TrainConfig), attribute_help(TrainConfig)
-    for field in fields(TrainConfig):
-        name = f"--{field.name.replace('_', '-')}"
-        text = texts[field.name].replace("%", "%%")
+    _add_fields(settings, TrainConfig)
+    taken = {*FROM_DATA, *(field.name for field in fields(TrainConfig))}
+    for name, (description, _) in NETWORKS.items():
+        group = parser.add_argument_group(f"settings of the network {name}")
+        _add_fields(group, description, leave=taken)
+        taken |= {field.name for field in fields(description)}
+
+
+def _add_fields(parser: Any, config: type[Any], leave: Collection[str] = ()) -> None:
+    """Add an option for each field of a dataclass, but for those that there are already."""
+    hints, texts = get_type_hints(config), attribute_help(config)
+    for field in fields(config):
+        name, text = f"--{field.name.replace('_', '-')}", texts[field.name].replace("%", "%%")
+        if field.name in leave or get_origin(hints[field.name]) is Mapping:
+            continue
         if hints[field.name] is bool:
-            settings.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
         else:
             metavar = {int: "N", float: "X", str: "NAME"}.get(hints[field.name])
             kind = hints[field.name] if metavar else _integers
-            settings.add_argument(name, type=kind, metavar=metavar or "N,N,...", help=text)
+            parser.add_argument(name, type=kind, metavar=metavar or "N,N,...", help=text)
 
 
 def _reader(
@@ -150,7 +170,9 @@ def _reader(
         help="a .safetensors file or the directory of a run; without it, the network that comes "
         "with the package",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, ...; auto is a GPU if there is one"
+    )
     return parser
 
 
@@ -158,12 +180,14 @@ def _add_sample(commands: Any) -> None:
     parser = _reader(
         commands,
         "sample",
-        _sample,
+        run_sample,
         help="draw pictures with a trained network",
         description="Draw pictures with a trained network, a class in each column, into a PNG.",
     )
     parser.add_argument("--out", type=Path, default=Path("samples.png"), help="the PNG file")
-    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers")
+    parser.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="names or numbers; without, ten at most"
+    )
     parser.add_argument("--rows", type=int, default=8, metavar="N", help="pictures of each class")
     parser.add_argument("--guidance", type=float, default=1.0, metavar="X", help="1 is none")
     parser.add_argument("--method", default="midpoint", help="euler, midpoint, heun, rk4 or dopri5")
@@ -176,7 +200,7 @@ def _add_evaluate(commands: Any) -> None:
     parser = _reader(
         commands,
         "evaluate",
-        _evaluate,
+        run_evaluate,
         help="measure how good the pictures of a trained network are",
         description="Measure the pictures of a trained network and write all numbers to a JSON "
         "file: Fréchet distance with its floor, precision and recall, accuracy of the classes, "
@@ -193,7 +217,7 @@ def _add_evaluate(commands: Any) -> None:
         default="auto",
         help="where distances are taken: in the features of the classifier of Fashion-MNIST, in "
         "those of the Inception network (FID), in the pixels; auto is the first if it fits, else "
-        "the last",
+        "the last, which says nothing about an FID: for that, inception and --samples 50000",
     )
     parser.add_argument(
         "--inception-weights", type=Path, metavar="FILE", help="instead of a download"
@@ -210,152 +234,6 @@ def _add_evaluate(commands: Any) -> None:
             default=field.default,
             help=texts[field.name].replace("%", "%%"),
         )
-
-
-def _train(args: argparse.Namespace) -> int:
-    from fmtutor.images.datasets import load_images
-    from fmtutor.images.trainer import Stopped, train
-
-    preset = getattr(args, "preset", "digits-cpu")
-    out = getattr(args, "out", Path("runs") / preset)
-    resume = hasattr(args, "resume")
-    config = _settings(args, _stored(out) if resume and not hasattr(args, "preset") else preset)
-    data = load_images(
-        config.data, data_dir=getattr(args, "data_dir", None), size=config.size, flip=config.flip
-    )
-    try:
-        train(
-            config, data, out, resume=resume, device=getattr(args, "device", None),
-            progress=sys.stderr.isatty(),
-        )  # fmt: skip
-    except Stopped as stopped:
-        print(f"{stopped}: go on with --resume --out {out}", file=sys.stderr)
-        return 128 + stopped.signal
-    return 0
-
-
-def _sample(args: argparse.Namespace) -> int:
-    import torch
-
-    from fmtutor.images.checkpoint import load_model, shipped_checkpoint
-    from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
-    from fmtutor.images.run import find_model
-
-    path = shipped_checkpoint() if args.checkpoint is None else find_model(args.checkpoint)
-    model, about = load_model(path, args.device)
-    if args.classes and not model.classes:
-        raise ValueError(f"{path} was trained without classes")
-    classes = [_class_number(name, about["classes"]) for name in args.classes or []]
-    classes = classes or list(range(model.classes))
-    labels = torch.tensor(classes).repeat(args.rows) if classes else None
-    pictures = draw_pictures(
-        model,
-        labels,
-        count=args.rows**2,
-        scale=args.guidance,
-        method=args.method,
-        steps=args.steps,
-        seed=args.seed,
-    )
-    save_png(args.out, picture_grid(pictures, len(classes) or args.rows), zoom=args.zoom)
-    print(args.out)
-    return 0
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    import torch
-
-    from fmtutor.images.checkpoint import load_model, shipped_checkpoint
-    from fmtutor.images.datasets import load_images
-    from fmtutor.images.evaluate import choose_features, evaluate
-    from fmtutor.images.run import find_model
-
-    given = {f.name: getattr(args, f.name) for f in fields(EvaluationConfig)}
-    try:
-        config = EvaluationConfig(**given)
-    except ValueError as error:
-        args.error(str(error))
-    path = shipped_checkpoint() if args.checkpoint is None else find_model(args.checkpoint)
-    # A run that goes on replaces its checkpoints: read and hash this one now.
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    model, about = load_model(path, args.device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
-    data = load_images(
-        about["data"],
-        data_dir=args.data_dir,
-        size=model.config.size,
-        flip=about["train"].get("flip", False),
-    )
-    features = choose_features(
-        data, args.features, weights=args.inception_weights, device=args.device
-    )
-    result = evaluate(
-        model, data, features.embedding, features.classifier, config, progress=sys.stderr.isatty()
-    )
-    result["about"] |= {
-        "features": features.about,
-        "checkpoint": {"sha256": sha256, **about},
-    }
-    result = {"command": args.command, **result}
-    args.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    if args.pictures is not None:
-        _save_neighbours(args.pictures, model, data, config)
-    for name in ("samples", "floor"):
-        numbers = (f"{k} {v:.4g}" for k, v in result[name].items() if k in result["floor"])
-        print(f"{name}: {', '.join(numbers)}")
-    return 0
-
-
-def _save_neighbours(path: Path, model: UNet, data: ImageData, config: EvaluationConfig) -> None:
-    """Draw a picture of each class above the training pictures that are nearest to it."""
-    import torch
-
-    from fmtutor.images.evaluate import beside_neighbours
-    from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
-
-    columns = model.classes or 10
-    pictures = draw_pictures(
-        model,
-        torch.arange(columns) if model.classes else None,
-        count=columns,
-        scale=config.guidance,
-        method=config.method,
-        steps=steps_for(config.method, config.nfe),
-        seed=config.seed,
-    )
-    rows = beside_neighbours(pictures, data).transpose(0, 1)
-    save_png(path, picture_grid(rows.flatten(0, 1), columns), zoom=2)
-
-
-def _stored(out: Path) -> TrainConfig:
-    """Return the settings of the run in a directory."""
-    from fmtutor.images.checkpoint import load_model, with_tuples
-    from fmtutor.images.run import find_model
-
-    _, about = load_model(find_model(out))
-    known = {field.name for field in fields(TrainConfig)}
-    return TrainConfig(**{k: v for k, v in with_tuples(about["train"]).items() if k in known})
-
-
-def _settings(args: argparse.Namespace, base: TrainConfig | str) -> TrainConfig:
-    """Return a preset, or the settings of a run, with what was said on the command line."""
-    config = PRESETS[base] if isinstance(base, str) else base
-    given = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
-    try:
-        return replace(config, **given)
-    except ValueError as error:
-        args.error(str(error))
-        raise  # not reached: the parser ends the process
-
-
-def _class_number(name: str, classes: Sequence[str]) -> int:
-    lower = [c.lower() for c in classes]
-    number = lower.index(name.lower()) if name.lower() in lower else -1
-    if number < 0 and name.isdecimal():
-        number = int(name)
-    if not 0 <= number < len(classes):
-        raise ValueError(f"there is no class {name!r}, but {', '.join(classes)}")
-    return number
 
 
 def _integers(text: str) -> tuple[int, ...]:

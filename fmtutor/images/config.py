@@ -1,23 +1,26 @@
-"""What describes a network, its training and its evaluation, and the runs that have a name."""
+"""What describes a training run, and the runs that have a name."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from fmtutor.solvers import TABLEAUX
+from fmtutor.images.evaluation import EvaluationConfig, steps_for
+from fmtutor.networks.registry import architecture
 
 __all__ = [
     "PRESETS",
     "EvaluationConfig",
     "TrainConfig",
     "learning_rate",
+    "read_config",
     "steps_for",
 ]
 
-POSITIVE = """
-    size patch width blocks heads steps batch_size accumulate lr log_every sample_every save_every
-"""
+POSITIVE = "size steps batch_size accumulate lr log_every sample_every save_every"
+DIGITS = {"width": 24, "mults": (1, 2), "attention": (4,)}
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,13 @@ class TrainConfig:
 
     Attributes:
         data: The data set: digits, fashion-mnist, cifar10 or folder.
-        size: Side to which the pictures of a folder are scaled; other data sets have their own.
+        size: Side to which the middle square of a folder's pictures is scaled; other data sets
+            have their own.
+        channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
         flip: Whether to mirror the pictures of a folder at random; of others it is known.
         conditional: Whether the network is told the class.
-        patch: Side of the square of pixels that the network takes as one.
-        width: Channels at the first resolution.
-        mults: Channels at each resolution, as multiples of the width.
-        blocks: Residual blocks at each resolution, on the way down and again on the way up.
-        attention: Resolutions (heights in patches) at which blocks are followed by attention.
-        heads: Heads of an attention.
-        dropout: Dropout within the residual blocks.
+        network: The network: unet.
+        architecture: Its settings, but for what the data decides; what is not said is its default.
         steps: Optimizer steps.
         batch_size: Pictures in a step, over all devices together.
         accumulate: Parts in which a device goes through its share of a batch, to save memory.
@@ -46,7 +46,9 @@ class TrainConfig:
         clip: Norm to which longer gradients are cut.
         ema: Decay of the running average of the weights; it starts lower, (1 + k)/(10 + k).
         label_dropout: Share of the pictures whose class is withheld, for guidance.
-        coupling: How noise goes with pictures: independent, or ot (of a batch, without classes).
+        coupling: How noise goes with pictures: independent; ot, over a batch, for a run without
+            classes; or ot-within, over the pictures of each class in a batch. Across classes the
+            noise of a class would have another law than N(0, I), from which it is sampled.
         seed: Seed of weights, order, noise and times.
         precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that has it.
         compile: Whether to compile the network.
@@ -62,15 +64,11 @@ class TrainConfig:
 
     data: str = "digits"
     size: int = 32
+    channels: int = 0
     flip: bool = False
     conditional: bool = True
-    patch: int = 1
-    width: int = 24
-    mults: tuple[int, ...] = (1, 2)
-    blocks: int = 1
-    attention: tuple[int, ...] = (4,)
-    heads: int = 4
-    dropout: float = 0.0
+    network: str = "unet"
+    architecture: Mapping[str, Any] = field(default_factory=DIGITS.copy)
     steps: int = 800
     batch_size: int = 128
     accumulate: int = 1
@@ -93,7 +91,9 @@ class TrainConfig:
         for name in POSITIVE.split():
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, but {getattr(self, name)} came")
-        for name in ("ema", "label_dropout", "dropout"):
+        if self.channels not in (0, 1, 3):
+            raise ValueError(f"channels must be 0, 1 or 3, but {self.channels} came")
+        for name in ("ema", "label_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), but {getattr(self, name)} came")
         if not 0 <= self.warmup < self.steps:
@@ -107,61 +107,35 @@ class TrainConfig:
                 "weight_decay must be at least 0 and clip positive, "
                 f"but {self.weight_decay} and {self.clip} came"
             )
-        if self.coupling not in ("independent", "ot"):
-            raise ValueError(f"coupling must be independent or ot, but {self.coupling!r} came")
+        if self.coupling not in ("independent", "ot", "ot-within"):
+            raise ValueError(
+                f"coupling must be independent or ot or ot-within, but {self.coupling!r} came"
+            )
         if self.coupling == "ot" and self.conditional:
-            raise ValueError("coupling ot pairs across classes: it needs a run without them")
+            raise ValueError("coupling ot pairs across classes: take ot-within, or a run without")
+        if self.coupling == "ot-within" and not self.conditional:
+            raise ValueError("coupling ot-within needs classes: without them take ot")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(
                 f"precision must be auto, float32 or bfloat16, but {self.precision!r} came"
             )
+        object.__setattr__(self, "architecture", architecture(self.network, self.architecture))
 
 
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is measured, on how many pictures.
+def read_config(stored: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings that a run has written, as they are in its metadata.
 
-    A budget counts evaluations of the field (NFE); a guided one takes two passes of the network.
-
-    Attributes:
-        samples: Pictures behind the main numbers.
-        method: Their solver.
-        nfe: Their budget.
-        guidance: Their guidance scale, 1 for none.
-        curve_samples: Pictures behind each number of the curves.
-        curve_methods: Solvers of the curve of quality against budget.
-        curve_nfe: Budgets of the curve; each solver gets those that its stages divide.
-        curve_guidance: Guidance scales of the other curve, with the main solver and budget.
-        likelihood_images: Test pictures whose likelihood is computed; 0 leaves it out.
-        likelihood_steps: Steps of the midpoint method for it; too few give a wrong number.
-        neighbours: The k of precision and recall.
-        seed: Seed of the noise, and of the choice of test pictures.
-        batch_size: Pictures that travel together.
+    Runs of the first edition have those of the U-Net among the others, and pictures in colours.
 
     Chapter: images
     """
-
-    samples: int = 2000
-    method: str = "midpoint"
-    nfe: int = 100
-    guidance: float = 1.0
-    curve_samples: int = 1000
-    curve_methods: tuple[str, ...] = ("euler", "midpoint", "heun", "rk4")
-    curve_nfe: tuple[int, ...] = (4, 8, 16, 32)
-    curve_guidance: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
-    likelihood_images: int = 100
-    likelihood_steps: int = 150
-    neighbours: int = 3
-    seed: int = 0
-    batch_size: int = 250
-
-    def __post_init__(self) -> None:
-        steps_for(self.method, self.nfe)
-        if min(self.samples, self.curve_samples) <= self.neighbours:
-            raise ValueError(
-                f"samples and curve_samples must be above neighbours = {self.neighbours}, "
-                f"but {self.samples} and {self.curve_samples} came"
-            )
+    given = dict(stored)
+    if "architecture" not in given:
+        known = architecture("unet", {})
+        given["architecture"] = {name: given[name] for name in known if name in given}
+        given["channels"] = 3
+    names = {field.name for field in fields(TrainConfig)}
+    return TrainConfig(**{name: value for name, value in given.items() if name in names})
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -174,31 +148,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * min(1.0, rise, fall)
 
 
-def steps_for(method: str, nfe: int) -> int:
-    """Return the number of steps of a solver that take exactly `nfe` evaluations.
-
-    Raises:
-        ValueError: If the method has no fixed number of stages, or they do not divide `nfe`.
-
-    Chapter: images
-    """
-    if method not in TABLEAUX:
-        raise ValueError(f"method must be one of {', '.join(TABLEAUX)}, but {method!r} came")
-    stages = len(TABLEAUX[method].b)
-    if nfe < 1 or nfe % stages:
-        raise ValueError(
-            f"{method} takes {stages} evaluations a step: nfe must be a multiple, but {nfe} came"
-        )
-    return nfe // stages
-
-
 PRESETS = {
     "digits-cpu": TrainConfig(),
     "fashion-cpu": TrainConfig(
         data="fashion-mnist",
-        patch=2,
-        width=48,
-        attention=(7,),
+        architecture={"patch": 2, "width": 48, "mults": (1, 2), "attention": (7,)},
         steps=7000,
         batch_size=64,
         lr=1.5e-3,
@@ -208,11 +162,13 @@ PRESETS = {
     ),
     "fashion-gpu": TrainConfig(
         data="fashion-mnist",
-        width=64,
-        mults=(1, 2, 2),
-        blocks=2,
-        attention=(7, 14),
-        dropout=0.1,
+        architecture={
+            "width": 64,
+            "mults": (1, 2, 2),
+            "blocks": 2,
+            "attention": (7, 14),
+            "dropout": 0.1,
+        },
         steps=50_000,
         batch_size=256,
         lr=1e-3,
@@ -224,11 +180,13 @@ PRESETS = {
     ),
     "cifar10-gpu": TrainConfig(
         data="cifar10",
-        width=144,
-        mults=(1, 2, 2, 2),
-        blocks=2,
-        attention=(16,),
-        dropout=0.1,
+        architecture={
+            "width": 144,
+            "mults": (1, 2, 2, 2),
+            "blocks": 2,
+            "attention": (16,),
+            "dropout": 0.1,
+        },
         steps=400_000,
         batch_size=128,
         lr=2e-4,

@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,20 +17,14 @@ from tqdm.auto import tqdm
 
 from fmtutor.checking import as_generator
 from fmtutor.guidance import conditioned
-from fmtutor.images.classifier import Classifier, accuracy, load_classifier
+from fmtutor.images.classifier import Classifier
 from fmtutor.images.config import EvaluationConfig, steps_for
-from fmtutor.images.datasets import ImageData, to_float
-from fmtutor.images.measures import (
-    Embedding,
-    bits_per_dimension,
-    embed,
-    inception,
-    nearest_neighbours,
-    precision_recall,
-)
+from fmtutor.images.data import ImageData, balanced, check_images, to_float
+from fmtutor.images.features import Features, choose_features
+from fmtutor.images.judge import Judge, held_out_rows
+from fmtutor.images.measures import Embedding, bits_per_dimension, embed, nearest_neighbours
 from fmtutor.images.pictures import draw_pictures
-from fmtutor.metrics import frechet_distance
-from fmtutor.networks import UNet
+from fmtutor.networks import PictureNetwork
 from fmtutor.solvers import TABLEAUX
 
 __all__ = [
@@ -45,142 +37,8 @@ __all__ = [
 ]
 
 
-def balanced(labels: Tensor, count: int, *, seed: int = 0) -> Tensor:
-    """Return `count` row numbers, as many of each label as there can be, chosen at random.
-
-    Args:
-        labels: Labels `[n]`.
-        count: Number of rows, at most n.
-        seed: Seed of the choice.
-
-    Returns:
-        Row numbers `[count]`, each once.
-
-    Raises:
-        ValueError: If there are fewer rows.
-
-    Chapter: images
-    """
-    if not 1 <= count <= len(labels):
-        raise ValueError(f"count must lie in [1, {len(labels)}], but {count} came")
-    order = torch.randperm(len(labels), generator=as_generator(seed))
-    # The how manieth of its label each row is: the first ones of all labels come first.
-    rank = torch.empty_like(order)
-    for label in torch.unique(labels):
-        own = (labels[order] == label).nonzero()[:, 0]
-        rank[own] = torch.arange(len(own))
-    return order[rank.argsort(stable=True)[:count]]
-
-
-class Features(NamedTuple):
-    """Where pictures are compared.
-
-    Attributes:
-        embedding: Gives the features.
-        classifier: Tells classes; None where there is none for the data set.
-        about: What they are, in types that JSON knows.
-
-    Chapter: images
-    """
-
-    embedding: Embedding
-    classifier: Classifier | None
-    about: dict[str, Any]
-
-
-def choose_features(
-    data: ImageData,
-    kind: str = "auto",
-    *,
-    weights: str | Path | None = None,
-    device: torch.device | str = "cpu",
-) -> Features:
-    """Return the features in which the pictures of a data set are compared.
-
-    Args:
-        data: The data set.
-        kind: "classifier", that of Fashion-MNIST; "inception"; "pixels"; or "auto", the classifier
-            for its data set and pixels for any other.
-        weights: A file with the weights of the Inception network, instead of a download.
-        device: Where networks shall live.
-
-    Returns:
-        The features. The classifier of Fashion-MNIST comes with all of them, for its data set.
-
-    Raises:
-        OSError: If the Inception network cannot be had.
-        ValueError: If the kind is unknown, or the classifier does not know the data set.
-
-    Chapter: images
-    """
-    classifier, trained = load_classifier(device=device)
-    known = data.name == trained["data"]
-    judge = classifier if known else None
-    if kind == "inception":
-        return Features(inception(weights=weights, device=device), judge, {"kind": kind})
-    if kind == "classifier" or (kind == "auto" and known):
-        if not known:
-            raise ValueError(f"the classifier knows {trained['data']}, but {data.name} came")
-
-        def embedding(images: Tensor) -> Tensor:
-            return classifier.features(to_float(images.to(device)))
-
-        return Features(embedding, classifier, {"kind": "classifier", **trained})
-    if kind in ("auto", "pixels"):
-        return Features(lambda images: to_float(images).flatten(1), judge, {"kind": "pixels"})
-    raise ValueError(f"kind must be auto, classifier, inception or pixels, but {kind!r} came")
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What pictures are compared with.
-
-    Attributes:
-        data: The data set.
-        embedding: Where they are compared.
-        train: Features of all training pictures, `[n d]`.
-        classifier: Tells classes; None where there is none for the data set.
-        k: The k of precision and recall.
-        seed: Seed of the choice of real pictures.
-
-    Chapter: images
-    """
-
-    data: ImageData
-    embedding: Embedding
-    train: Tensor
-    classifier: Classifier | None
-    k: int
-    seed: int
-
-    def score(self, images: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Return the numbers of pictures `[n c h w]`, uint8, that are to show labels `[n]`.
-
-        The distance is to all training pictures; precision and recall are against as many of them
-        as there are pictures (or against all where there are fewer).
-        """
-        features = embed(images, self.embedding)
-        count = min(len(images), len(self.train))
-        real = self.train[balanced(self.data.train_labels, count, seed=self.seed)]
-        precision, recall = precision_recall(real, features, k=self.k)
-        scores = {
-            "count": len(images),
-            "frechet": frechet_distance(features, self.train).item(),
-            "precision": precision,
-            "recall": recall,
-        }
-        if self.classifier is not None and labels is not None:
-            scores["class_accuracy"] = accuracy(self.classifier, images, labels)
-        return scores
-
-    def floor(self, count: int) -> dict[str, float]:
-        """Return the numbers of as many pictures of the test set, or of all where it has fewer."""
-        rows = _test_rows(self.data, count, self.seed)
-        return self.score(self.data.test[rows], self.data.test_labels[rows])
-
-
 def evaluate(
-    model: UNet,
+    model: PictureNetwork,
     data: ImageData,
     embedding: Embedding,
     classifier: Classifier | None = None,
@@ -206,8 +64,18 @@ def evaluate(
         `neighbours`, distances to the nearest training pictures; `bits_per_dimension`; and under
         `about` the settings, the versions, the device.
 
+    Raises:
+        TypeError: If pictures are not uint8, or labels not int64.
+        ValueError: If data and network do not fit together, or guidance is asked of a network
+            without classes.
+
     Chapter: images
     """
+    check_images(data)
+    if config.guidance != 1 and not model.classes:
+        raise ValueError(
+            f"guidance {config.guidance} came, but the network was trained without classes"
+        )
     train = embed(data.train, embedding)
     judge = Judge(data, embedding, train, classifier, config.neighbours, config.seed)
     result: dict[str, Any] = {"about": _about(model, data, config, train.shape[1])}
@@ -225,7 +93,7 @@ def evaluate(
             seconds = round(time.perf_counter() - start, 2)
             rows[key] = run | {"seconds": seconds} | judge.score(images, labels)
         if name == "samples":
-            result["neighbours"] = _closeness(images, data, config)
+            result["neighbours"] = _closeness(model, images, data, config)
         result[name].append(rows[key])
     result["samples"] = result["samples"][0]
     result["bits_per_dimension"] = _likelihood(model, data, config)
@@ -270,7 +138,7 @@ def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[s
 
 
 def _pictures(
-    model: UNet, run: dict[str, Any], config: EvaluationConfig
+    model: PictureNetwork, run: dict[str, Any], config: EvaluationConfig
 ) -> tuple[Tensor, Tensor | None]:
     """Draw pictures, as many of each label as there can be."""
     labels = torch.arange(run["count"]) % model.classes if model.classes else None
@@ -287,12 +155,15 @@ def _pictures(
     return images, labels
 
 
-def _closeness(images: Tensor, data: ImageData, config: EvaluationConfig) -> dict[str, Any]:
+def _closeness(
+    model: PictureNetwork, images: Tensor, data: ImageData, config: EvaluationConfig
+) -> dict[str, Any]:
     """Compare how near generated pictures and test pictures come to the training pictures."""
-    train = to_float(_originals(data))
-    test_pictures = data.test[_test_rows(data, len(images), config.seed)]
+    device = next(model.parameters()).device
+    train = to_float(_originals(data).to(device))
+    test_pictures = data.test[held_out_rows(data, len(images), config.seed)]
     generated, test = (
-        nearest_neighbours(to_float(pictures), train)[0][:, 0]
+        nearest_neighbours(to_float(pictures.to(device)), train)[0][:, 0].cpu()
         for pictures in (images, test_pictures)
     )
     levels = torch.tensor([0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
@@ -310,14 +181,16 @@ def _originals(data: ImageData) -> Tensor:
     return torch.cat([data.train, data.train.flip(-1)]) if data.flip else data.train
 
 
-def _likelihood(model: UNet, data: ImageData, config: EvaluationConfig) -> dict[str, Any] | None:
+def _likelihood(
+    model: PictureNetwork, data: ImageData, config: EvaluationConfig
+) -> dict[str, Any] | None:
     """Return the bits per dimension of test pictures, given their labels if there are classes."""
     if config.likelihood_images == 0:
         return None
     device = next(model.parameters()).device
     generator = as_generator(config.seed, device=device)
     bits = []
-    chosen = _test_rows(data, config.likelihood_images, config.seed)
+    chosen = held_out_rows(data, config.likelihood_images, config.seed)
     for rows in torch.split(chosen, config.batch_size):
         labels = data.test_labels[rows].to(device)
         v = conditioned(model, labels) if model.classes else model
@@ -325,10 +198,11 @@ def _likelihood(model: UNet, data: ImageData, config: EvaluationConfig) -> dict[
         bits.append(
             bits_per_dimension(v, images, method="midpoint", steps=steps, generator=generator)
         )
-    each = torch.cat(bits).double()
+    each = torch.cat(bits).cpu().double()
+    error = (each.std() / len(each) ** 0.5).item() if len(each) > 1 else None
     return {
         "mean": each.mean().item(),
-        "standard_error": (each.std() / len(each) ** 0.5).item(),
+        "standard_error": error,
         "count": len(each),
         "method": "midpoint",
         "steps": config.likelihood_steps,
@@ -336,12 +210,8 @@ def _likelihood(model: UNet, data: ImageData, config: EvaluationConfig) -> dict[
     }
 
 
-def _test_rows(data: ImageData, count: int, seed: int) -> Tensor:
-    return balanced(data.test_labels, min(count, len(data.test)), seed=seed)
-
-
 def _about(
-    model: UNet, data: ImageData, config: EvaluationConfig, dimensions: int
+    model: PictureNetwork, data: ImageData, config: EvaluationConfig, dimensions: int
 ) -> dict[str, Any]:
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fmtutor.images.checkpoint import write_atomically
+from fmtutor.images.batches import autocast, batch_loss
+from fmtutor.images.checkpoint import as_json, write_atomically
 from fmtutor.images.config import TrainConfig, learning_rate
-from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
+from fmtutor.images.data import ImageData, balanced
+from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
 from fmtutor.images.processes import Ranks, mean_over_ranks
 from fmtutor.images.run import Run
 
-__all__ = ["Stretch", "add_to_log", "cut_log", "describe_machine", "draw_grid"]
+__all__ = [
+    "Stretch", "add_to_log", "begin_log", "cut_log", "describe_machine", "draw_grid", "due",
+    "loss_on_test", "tell",
+]  # fmt: skip
+
+TEST_PICTURES = 1000
 
 
 class Stretch:
@@ -65,6 +73,32 @@ def describe_machine(run: Run, ranks: Ranks) -> dict[str, Any]:
     }
 
 
+def due(config: TrainConfig, done: int) -> set[str]:
+    """Return what is due after so many steps; after the last one everything is."""
+    every = {"log": config.log_every, "sample": config.sample_every, "save": config.save_every}
+    return {name for name, n in every.items() if done % n == 0 or done == config.steps}
+
+
+@torch.no_grad()
+def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
+    """Return the average's loss on test pictures of all classes, with the same draws each time.
+
+    They pass through the network in parts no larger than a batch.
+
+    Chapter: images
+    """
+    device = next(run.average.parameters()).device
+    g = torch.Generator(device=device).manual_seed(0)
+    rows = balanced(data.test_labels, min(TEST_PICTURES, len(data.test)))
+    given, total = replace(config, label_dropout=0.0), torch.zeros((), device=device)
+    for part in torch.split(rows, config.batch_size // config.accumulate):
+        labels = data.test_labels[part].to(device) if config.conditional else None
+        with autocast(config, device):
+            loss = batch_loss(run.average, data.test[part].to(device), labels, given, generator=g)
+        total += loss * len(part)
+    return round(total.item() / len(rows), 5)
+
+
 def draw_grid(run: Run, path: Path) -> None:
     """Write a grid of samples of the averaged network to a PNG file, from the same noise always.
 
@@ -74,8 +108,9 @@ def draw_grid(run: Run, path: Path) -> None:
 
     Chapter: images
     """
-    columns = run.model.classes or 10
-    labels = torch.arange(columns).repeat(8) if run.model.classes else None
+    shown = shown_classes(run.model.classes)
+    columns = len(shown) or 10
+    labels = shown.repeat(8) if len(shown) else None
     pictures = draw_pictures(run.average, labels, count=8 * columns)
     path.parent.mkdir(exist_ok=True)
     save_png(path, picture_grid(pictures, columns), zoom=2)
@@ -84,7 +119,22 @@ def draw_grid(run: Run, path: Path) -> None:
 def add_to_log(out: Path, record: dict[str, Any]) -> None:
     """Append a line to the log of a run."""
     with (out / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(as_json(record) + "\n")
+
+
+def tell(record: dict[str, Any], out: Path, ranks: Ranks) -> None:
+    """Append a line to the log, in the one process that writes."""
+    if ranks.rank == 0:
+        add_to_log(out, record)
+
+
+def begin_log(out: Path, step: int | None) -> None:
+    """Make the log end at a step; None is a new run, killed before its first checkpoint or none."""
+    out.mkdir(parents=True, exist_ok=True)
+    if step is None:
+        (out / "log.jsonl").unlink(missing_ok=True)
+    else:
+        cut_log(out, step)
 
 
 def cut_log(out: Path, step: int) -> None:

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_points
-from fmtutor.images.datasets import to_float
+from fmtutor.checking import as_float64, check_points
+from fmtutor.images.data import to_float
 from fmtutor.likelihood import log_prob
 from fmtutor.notation import VelocityField
 
@@ -121,7 +121,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> tuple[float, 
         if not 1 <= k < len(points):
             raise ValueError(f"k must lie in [1, {len(points)}) for {name}, but {k} came")
 
-    real, fake = real.double(), fake.double()
+    real, fake = as_float64(real), as_float64(fake)
     return _share_inside(fake, real, k), _share_inside(real, fake, k)
 
 
@@ -132,7 +132,7 @@ def _share_inside(points: Tensor, support: Tensor, k: int) -> float:
     # Each point is its own nearest one, at distance 0: hence the k + 1.
     radius = torch.cat([torch.cdist(b, support).kthvalue(k + 1, dim=1).values for b in blocks])
     inside = [(torch.cdist(part, support) <= radius).any(1) for part in torch.split(points, 1000)]
-    return torch.cat(inside).double().mean().item()
+    return torch.cat(inside).cpu().double().mean().item()
 
 
 def nearest_neighbours(x: Tensor, data: Tensor, *, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -163,6 +163,12 @@ def nearest_neighbours(x: Tensor, data: Tensor, *, k: int = 1) -> tuple[Tensor, 
     if not 1 <= k <= len(data):
         raise ValueError(f"k must lie in [1, {len(data)}], but {k} came")
     x, data = x.reshape(len(x), -1), data.reshape(len(data), -1)
+    blocks = [_nearest(part, data, k) for part in torch.split(x, 10_000)]
+    distance, index = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return distance, index
+
+
+def _nearest(x: Tensor, data: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best, index = x.new_full((len(x), 0), math.inf), data.new_zeros(len(x), 0, dtype=torch.int64)
     for start in range(0, len(data), 10_000):
         distance = torch.cdist(x, data[start : start + 10_000])

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from fmtutor.guidance import conditioned, guided
 from fmtutor.images.checkpoint import write_atomically
-from fmtutor.images.datasets import to_uint8
-from fmtutor.networks import UNet
+from fmtutor.images.data import to_uint8
+from fmtutor.networks import PictureNetwork
 from fmtutor.notation import VelocityField
 from fmtutor.solvers import sample
 
-__all__ = ["draw_pictures", "picture_grid", "save_png"]
+__all__ = ["draw_pictures", "flow", "picture_grid", "save_png", "shown_classes"]
 
 
 def draw_pictures(
-    model: UNet,
+    model: PictureNetwork,
     labels: Tensor | None,
     *,
     count: int | None = None,
@@ -50,25 +50,36 @@ def draw_pictures(
         Pictures, uint8 `[n c h w]`, on the CPU.
 
     Raises:
-        ValueError: If neither labels nor a count came, or labels that the network does not know.
+        ValueError: If neither labels nor a count came, labels that the network does not know, or
+            guidance without labels.
 
     Chapter: images
     """
     n = len(labels) if labels is not None else count or 0
     if n < 1:
         raise ValueError(f"there must be at least 1 picture to draw, but {n} came")
+    if labels is None and scale != 1:
+        raise ValueError(f"guidance {scale} came without labels to guide to")
     shape = (model.config.channels, model.config.size, model.config.size)
     noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
     device = next(model.parameters()).device
     drawn = []
-    for start in range(0, n, batch_size):
-        x0 = noise[start : start + batch_size].to(device)
-        v: VelocityField = model
-        if labels is not None:
-            given = labels[start : start + batch_size].to(device)
-            v = guided(conditioned(model, given), model, scale)
-        drawn.append(to_uint8(sample(v, x0, method=method, steps=steps)).cpu())
+    for rows in torch.split(torch.arange(n), batch_size):
+        y = None if labels is None else labels[rows].to(device)
+        v = guided(conditioned(model, y), model, scale) if y is not None else model
+        drawn.append(flow(v, noise[rows].to(device), method=method, steps=steps).cpu())
     return torch.cat(drawn)
+
+
+def flow(v: VelocityField, x0: Tensor, *, method: str, steps: int) -> Tensor:
+    """Return the pictures, uint8 `[b c h w]`, to which a field carries noise, on its device."""
+    return to_uint8(sample(v, x0, method=method, steps=steps))
+
+
+def shown_classes(classes: int, *, most: int = 10) -> Tensor:
+    """Return the labels of a grid: all of them, or as many as it has columns, evenly chosen."""
+    columns = min(classes, most)
+    return torch.arange(columns) * classes // max(1, columns)
 
 
 def picture_grid(pictures: Tensor, columns: int, *, gap: int = 1) -> Tensor:

@@ -1,19 +1,38 @@
-"""A run among processes: those of torchrun, and the system that may want it to end."""
+"""A run among processes: those of torchrun or srun, and the system that may want it to end."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["Ranks", "catch_signals", "join_processes", "largest", "mean_over_ranks"]
+from fmtutor.images.launch import place_of_process
+
+__all__ = [
+    "Ranks",
+    "catch_signals",
+    "choose_device",
+    "from_first",
+    "gradients_shared",
+    "join_processes",
+    "largest",
+    "mean_over_ranks",
+    "own_state",
+]
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other: the first one may have to read and decode pictures."""
+
+Data = TypeVar("Data")
 
 
 @dataclass(frozen=True)
@@ -31,31 +50,56 @@ class Ranks:
     device: torch.device
 
 
+def choose_device(name: torch.device | str | None = None) -> torch.device:
+    """Return a device by its name; None and "auto" are a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: If there is no such device, or no GPU that torch can use.
+    """
+    if name is None or name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"device must be auto, cpu, cuda, cuda:1, ..., but {name!r} came"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name} came, but there is no GPU that torch can use")
+    return device
+
+
 @contextlib.contextmanager
 def join_processes(device: torch.device | str | None = None) -> Iterator[Ranks]:
-    """Join the other processes of torchrun, if it has started this one.
+    """Join the other processes of torchrun or of srun, if one of them has started this one.
 
     A process that has joined them already stays with them; it cannot leave and join again.
 
     Args:
-        device: Where to compute; None takes a GPU if there is one. Under torchrun each process
+        device: Where to compute; None takes a GPU if there is one. Among several processes each
             takes the GPU of its local rank.
 
     Yields:
         Which process this is.
 
+    Raises:
+        ValueError: If srun has started several tasks and does not say where the first one runs.
+
     Chapter: images
     """
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if not dist.is_torchelastic_launched():
+    chosen = choose_device(device)
+    place = place_of_process()
+    if place is None:
         yield Ranks(0, 1, chosen)
         return
-    if chosen.type == "cuda":
-        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if chosen.type == "cuda":  # srun may show each task one GPU only
+        chosen = torch.device("cuda", place.pop("local") % torch.cuda.device_count())
         torch.cuda.set_device(chosen)
     joins = not dist.is_initialized()
     if joins:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        place.pop("local", None)
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE, **place)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
@@ -111,3 +155,68 @@ def mean_over_ranks(value: Tensor, ranks: Ranks) -> float:
         value = value / ranks.world
         dist.all_reduce(value)
     return value.item()
+
+
+def from_first(make: Callable[[], Data], ranks: Ranks) -> Data:
+    """Return a dataclass, with tensors among its fields, that the first process makes for all.
+
+    Args:
+        make: Makes it, as from files that not every process has to decode.
+        ranks: Which process this is.
+
+    Raises:
+        Exception: What `make` has raised, in all processes.
+
+    Chapter: images
+    """
+    if ranks.world == 1:
+        return make()
+    message: list[Any] = [None]
+    tensors: dict[str, Tensor] = {}
+    if ranks.rank == 0:
+        try:
+            made: Any = make()
+            tensors = {
+                f.name: v for f in fields(made) if isinstance(v := getattr(made, f.name), Tensor)
+            }
+            empty = {
+                name: torch.empty(v.shape, dtype=v.dtype, device="meta")
+                for name, v in tensors.items()
+            }
+            message = [replace(made, **empty)]
+        except Exception as error:
+            message = [error]
+    dist.broadcast_object_list(message, device=ranks.device)
+    found = message[0]
+    if isinstance(found, Exception):
+        raise found
+    for name, like in {f.name: getattr(found, f.name) for f in fields(found)}.items():
+        if isinstance(like, Tensor):
+            own = tensors.get(name, torch.empty(like.shape, dtype=like.dtype))
+            sent = own.to(ranks.device)
+            dist.broadcast(sent, 0)
+            tensors[name] = own if ranks.rank == 0 else sent.cpu()
+    shared: Data = replace(found, **tensors)
+    return shared
+
+
+def gradients_shared(net: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
+    """Keep gradients in the process while there are more parts of the batch to come."""
+    if isinstance(net, DistributedDataParallel) and not last:
+        return net.no_sync()
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def own_state(device: torch.device) -> Iterator[None]:
+    """Put torch back in the end as it was: the random state, of which dropout draws, and cuDNN.
+
+    cuDNN may try which of its convolutions is the fastest one, since all batches have one shape.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import io
 import os
-import pickle
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,21 +18,18 @@ from typing import Any
 import torch
 
 from fmtutor.images.checkpoint import (
-    load_model,
     save_model,
     sync_directory,
-    with_tuples,
     write_atomically,
 )
 from fmtutor.images.config import TrainConfig
-from fmtutor.networks import UNet, UNetConfig
+from fmtutor.networks import NETWORKS, PictureNetwork
 
 __all__ = [
     "Run",
     "find_model",
     "new_run",
     "newest_checkpoint",
-    "restore_run",
     "save_average",
     "save_run",
 ]
@@ -52,8 +48,8 @@ class Run:
         seconds: Time that they took.
     """
 
-    model: UNet
-    average: UNet
+    model: PictureNetwork
+    average: PictureNetwork
     optimizer: torch.optim.AdamW
     metadata: dict[str, Any]
     step: int = 0
@@ -62,7 +58,7 @@ class Run:
 
 def new_run(
     config: TrainConfig,
-    network: UNetConfig,
+    network: Any,
     *,
     seed: int,
     device: torch.device,
@@ -72,7 +68,7 @@ def new_run(
 
     Args:
         config: Its settings.
-        network: The network to train.
+        network: The description of the network to train, of the kind `config.network`.
         seed: Seed of the initial weights.
         device: Where to train.
         metadata: What is known of the data.
@@ -84,11 +80,20 @@ def new_run(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = UNet(network)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model: Any = NETWORKS[config.network][1](network)
+    # Convolutions are fastest with the channels of a pixel side by side. GroupNorm keeps that
+    # layout on a CPU; on CUDA torch's own kernel knows channels first only, so that each norm would
+    # copy its input there and the next convolution copy it back: two passes over memory for a norm
+    # that is one. The compiler writes a kernel of its own, in the layout that it finds.
+    keeps = device.type != "cuda" or config.compile
+    layout = torch.channels_last if keeps else torch.contiguous_format
+    model = model.to(device, memory_format=layout)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        model.parameters(),
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
     )
     about = {**metadata, "path": "CondOT(sigma_min=0.0)", "train": asdict(config)}
     return Run(model, average, optimizer, about)
@@ -103,6 +108,8 @@ def newest_checkpoint(out: str | Path) -> Path | None:
 def find_model(path: str | Path) -> Path:
     """Return the file of a trained network: the given one, or the newest in a run's directory.
 
+    A finished run needs no more than its `model.safetensors`.
+
     Raises:
         FileNotFoundError: If there is none.
 
@@ -110,9 +117,12 @@ def find_model(path: str | Path) -> Path:
     """
     path = Path(path)
     checkpoint = newest_checkpoint(path)
-    if path.is_dir() and checkpoint is None:
+    if not path.is_dir():
+        return path
+    file = (path if checkpoint is None else checkpoint) / "model.safetensors"
+    if checkpoint is None and not file.is_file():
         raise FileNotFoundError(f"there is no checkpoint in {path}")
-    return path if checkpoint is None else checkpoint / "model.safetensors"
+    return file
 
 
 def save_run(run: Run, out: Path) -> None:
@@ -157,38 +167,3 @@ def save_run(run: Run, out: Path) -> None:
 def save_average(run: Run, path: Path) -> None:
     """Write the averaged network, the one to sample from, to a file."""
     save_model(path, run.average, metadata={**run.metadata, "step": run.step})
-
-
-def restore_run(run: Run, out: Path) -> None:
-    """Bring a new run to where the newest checkpoint is.
-
-    Args:
-        run: The run, changed in place.
-        out: Its directory.
-
-    Raises:
-        FileNotFoundError: If there is no checkpoint.
-        ValueError: If it is damaged, or of a run with other settings.
-
-    Chapter: images
-    """
-    folder = newest_checkpoint(out)
-    if folder is None:
-        raise FileNotFoundError(f"there is no checkpoint in {out} to resume from")
-    average, about = load_model(folder / "model.safetensors")
-    _refuse_other_settings(about["train"], run.metadata["train"], out)
-    run.average.load_state_dict(average.state_dict())
-    model, _ = load_model(folder / "weights.safetensors")
-    run.model.load_state_dict(model.state_dict())
-    try:
-        state = torch.load(folder / "optimizer.pt", weights_only=True)
-        run.optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{folder / 'optimizer.pt'} is damaged: {error}") from error
-    run.step, run.seconds = state["step"], state["seconds"]
-
-
-def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
-    for key, value in with_tuples(before).items():
-        if now.get(key, value) != value:
-            raise ValueError(f"the run in {out} has {key} = {value}, but {now[key]} came")

@@ -2,6 +2,16 @@
 
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
+from fmtutor.networks.registry import NETWORKS, PictureNetwork, architecture, kind_of
 from fmtutor.networks.unet import UNet, UNetConfig
 
-__all__ = ["MLP", "TimeEmbedding", "UNet", "UNetConfig"]
+__all__ = [
+    "MLP",
+    "NETWORKS",
+    "PictureNetwork",
+    "TimeEmbedding",
+    "UNet",
+    "UNetConfig",
+    "architecture",
+    "kind_of",
+]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +35,25 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         if dim < 2 or dim % 2:
             raise ValueError(f"dim must be a positive even number, but {dim} came")
-        exponent = torch.linspace(0, 1, dim // 2)
-        frequencies = 0.5 * (2 * max_frequency) ** exponent
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.dim, self.max_frequency = dim, max_frequency
+        self.register_buffer("frequencies", self._frequencies(), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed times `[b]` as `[b dim]`."""
         angle = 2 * math.pi * t[:, None] * self.frequencies
         return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+    def _frequencies(self) -> Tensor:
+        return 0.5 * (2 * self.max_frequency) ** torch.linspace(0, 1, self.dim // 2)
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, local_metadata: Any, *rest: Any
+    ) -> None:
+        """Compute the frequencies anew: no file holds them, and `to_empty` has lost them."""
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        target = self.frequencies
+        if target.is_meta and local_metadata.get("assign_to_params_buffers", False):
+            like = next(iter(state_dict.values()))  # the module goes where its weights are
+            target = torch.empty_like(target, device=like.device)
+        with torch.device("cpu"):
+            self.frequencies = target.copy_(self._frequencies())

@@ -1,0 +1,135 @@
+"""What a step of training sees: which pictures, with which noise, in which precision."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fmtutor.couplings import minibatch_ot, within_labels
+from fmtutor.guidance import drop_labels
+from fmtutor.images.config import TrainConfig
+from fmtutor.images.data import ImageData, to_float
+from fmtutor.images.processes import Ranks
+from fmtutor.losses import cfm_loss
+from fmtutor.notation import VelocityField
+
+__all__ = [
+    "Pictures", "autocast", "batch_loss", "on_device", "parts", "seed_of", "step_rows",
+]  # fmt: skip
+
+COUPLINGS = {"independent": None, "ot": minibatch_ot, "ot-within": within_labels(minibatch_ot)}
+
+
+class Pictures(NamedTuple):
+    """A data set's pictures on the device that computes, where they stay.
+
+    Attributes:
+        pixels: Pictures, uint8 `[n c h w]`.
+        labels: Their labels, int64 `[n]`; None for a network without classes.
+        flip: Whether to mirror them at random.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    flip: bool
+
+
+def on_device(data: ImageData, config: TrainConfig, device: torch.device) -> Pictures:
+    """Send the pictures of a data set to a device, once."""
+    labels = data.train_labels.to(device) if config.conditional else None
+    return Pictures(data.train.to(device), labels, data.flip)
+
+
+def step_rows(config: TrainConfig, n: int, step: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return which pictures a step sees, over all processes: in an epoch each at most once.
+
+    What is left of an epoch's order when it does not fill a batch is left out.
+
+    Args:
+        config: Gives the batch size and the seed.
+        n: Number of pictures.
+        step: Number of the step.
+        device: Where the rows are wanted.
+
+    Returns:
+        Rows of the data `[batch_size]`.
+
+    Chapter: images
+    """
+    epoch, k = divmod(step, n // config.batch_size)
+    order = _order(n, config.seed, epoch, torch.device(device))
+    return order[k * config.batch_size : (k + 1) * config.batch_size]
+
+
+def parts(
+    pictures: Pictures, config: TrainConfig, step: int, ranks: Ranks
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield what this process sees in a step: the pixels and labels of each part of its share."""
+    rows = step_rows(config, len(pictures.pixels), step, ranks.device)
+    for part in rows.reshape(config.accumulate, ranks.world, -1)[:, ranks.rank]:
+        labels = pictures.labels
+        yield pictures.pixels[part], None if labels is None else labels[part]
+
+
+def batch_loss(
+    v: VelocityField,
+    pixels: Tensor,
+    labels: Tensor | None,
+    config: TrainConfig,
+    *,
+    null: int = 0,
+    flip: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the conditional flow matching loss of some pictures: as in the plane.
+
+    Args:
+        v: The network.
+        pixels: Pictures, uint8 `[b c h w]`.
+        labels: Their labels, int64 `[b]`; None for a network without classes.
+        config: Gives the share of labels to withhold and the coupling.
+        null: The null label.
+        flip: Whether each picture is mirrored with probability ½.
+        generator: Source of all randomness.
+
+    Returns:
+        The loss, 0-d.
+
+    Chapter: images
+    """
+    x1 = to_float(pixels)
+    if flip:
+        mirrored = torch.rand(len(x1), 1, 1, 1, generator=generator, device=x1.device) < 0.5
+        x1 = torch.where(mirrored, x1.flip(-1), x1)
+    if labels is not None:
+        labels = drop_labels(labels, config.label_dropout, null=null, generator=generator)
+    return cfm_loss(
+        v, x1, labels=labels, coupling=COUPLINGS[config.coupling], generator=generator
+    )
+
+
+def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:
+    """Compute in bfloat16 where that is asked for, or left to a GPU that has it."""
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and able)
+    return torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
+
+
+def seed_of(*key: object) -> int:
+    """Return a seed that belongs to a key; those of other keys have nothing to do with it."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
+
+
+@functools.lru_cache(maxsize=2)
+def _order(n: int, seed: int, epoch: int, device: torch.device) -> Tensor:
+    """Return the order of an epoch; a GPU gets it once, from memory that nobody waits for."""
+    g = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
+    order = torch.randperm(n, generator=g)
+    order = order.pin_memory() if device.type == "cuda" else order
+    return order.to(device, non_blocking=True)

@@ -1,0 +1,89 @@
+"""What describes an evaluation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fmtutor.solvers import TABLEAUX
+
+__all__ = ["EvaluationConfig", "steps_for"]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured, on how many pictures.
+
+    A budget counts evaluations of the field (NFE); a guided one takes two passes of the network.
+
+    Attributes:
+        samples: Pictures behind the main numbers.
+        method: Their solver.
+        nfe: Their budget.
+        guidance: Their guidance scale, 1 for none.
+        curve_samples: Pictures behind each number of the curves.
+        curve_methods: Solvers of the curve of quality against budget.
+        curve_nfe: Budgets of the curve; each solver gets those that its stages divide.
+        curve_guidance: Guidance scales of the other curve, with the main solver and budget.
+        likelihood_images: Test pictures whose likelihood is computed; 0 leaves it out.
+        likelihood_steps: Steps of the midpoint method for it; too few give a wrong number.
+        neighbours: The k of precision and recall.
+        seed: Seed of the noise, and of the choice of test pictures.
+        batch_size: Pictures that travel together.
+
+    Chapter: images
+    """
+
+    samples: int = 2000
+    method: str = "midpoint"
+    nfe: int = 100
+    guidance: float = 1.0
+    curve_samples: int = 1000
+    curve_methods: tuple[str, ...] = ("euler", "midpoint", "heun", "rk4")
+    curve_nfe: tuple[int, ...] = (4, 8, 16, 32)
+    curve_guidance: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    likelihood_images: int = 100
+    likelihood_steps: int = 150
+    neighbours: int = 3
+    seed: int = 0
+    batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        steps_for(self.method, self.nfe)
+        for method in self.curve_methods:
+            _stages(method)
+        least = {"curve_nfe": 1, "likelihood_images": 0, "likelihood_steps": 1, "neighbours": 1}
+        for name, bound in (least | {"batch_size": 1}).items():
+            value = getattr(self, name)
+            if min([value] if isinstance(value, int) else value, default=bound) < bound:
+                raise ValueError(f"{name} must be at least {bound}, but {value} came")
+        if min(self.samples, self.curve_samples) <= self.neighbours:
+            raise ValueError(
+                f"samples and curve_samples must be above neighbours = {self.neighbours}, "
+                f"but {self.samples} and {self.curve_samples} came"
+            )
+        for scale in (self.guidance, *self.curve_guidance):
+            if not math.isfinite(scale):
+                raise ValueError(f"a guidance scale must be finite, but {scale} came")
+
+
+def steps_for(method: str, nfe: int) -> int:
+    """Return the number of steps of a solver that take exactly `nfe` evaluations.
+
+    Raises:
+        ValueError: If the method has no fixed number of stages, or they do not divide `nfe`.
+
+    Chapter: images
+    """
+    stages = _stages(method)
+    if nfe < 1 or nfe % stages:
+        raise ValueError(
+            f"{method} takes {stages} evaluations a step: nfe must be a multiple, but {nfe} came"
+        )
+    return nfe // stages
+
+
+def _stages(method: str) -> int:
+    if method not in TABLEAUX:
+        raise ValueError(f"method must be one of {', '.join(TABLEAUX)}, but {method!r} came")
+    return len(TABLEAUX[method].b)

@@ -1,0 +1,57 @@
+"""The networks that a run can train, by name: one more line here, and the trainer knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from fmtutor.networks.unet import UNet, UNetConfig
+
+__all__ = ["FROM_DATA", "NETWORKS", "PictureNetwork", "architecture", "kind_of"]
+
+PictureNetwork: TypeAlias = UNet
+"""A network of the registry, called as v(x, t, label); it has `config` and `classes`."""
+
+NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {"unet": (UNetConfig, UNet)}
+"""The description and the module of each network, by its name."""
+
+FROM_DATA = ("size", "channels", "classes")
+"""The fields of a description that the data decides; the others are its architecture."""
+
+
+def architecture(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a network but those that the data decides.
+
+    Args:
+        kind: Its name in `NETWORKS`.
+        given: Settings by their names (lists, of which JSON has made tuples, are tuples again);
+            the others are the defaults of its description.
+
+    Raises:
+        ValueError: If there is no such network, or it has no such setting.
+
+    Chapter: images
+    """
+    if kind not in NETWORKS:
+        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, but {kind!r} came")
+    known = {f.name: f.default for f in fields(NETWORKS[kind][0]) if f.name not in FROM_DATA}
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"{kind} has no setting {unknown[0]!r}, but {', '.join(known)}")
+    return known | {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+
+
+def kind_of(model: nn.Module) -> str:
+    """Return the name of a network in `NETWORKS`.
+
+    Raises:
+        ValueError: If it is none of them.
+
+    Chapter: images
+    """
+    for kind, (_, module) in NETWORKS.items():
+        if isinstance(model, module):
+            return kind
+    raise ValueError(f"a {type(model).__name__} is none of the networks {', '.join(NETWORKS)}")
