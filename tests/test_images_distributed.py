@@ -14,7 +14,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, sys.argv[2])
-from test_images_trainer import (
+from picture_runs import (
     CONFIG, DATA, assert_same, fresh_run, log_of, quick, state_of, with_network,
 )
 
@@ -160,7 +160,7 @@ DYING = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
 import torch
-from test_images_trainer import CONFIG, quick
+from picture_runs import CONFIG, quick
 from pathlib import Path
 from fmtutor.images import trainer
 

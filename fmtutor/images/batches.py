@@ -109,9 +109,7 @@ def batch_loss(
         x1 = torch.where(mirrored, x1.flip(-1), x1)
     if labels is not None:
         labels = drop_labels(labels, config.label_dropout, null=null, generator=generator)
-    return cfm_loss(
-        v, x1, labels=labels, coupling=COUPLINGS[config.coupling], generator=generator
-    )
+    return cfm_loss(v, x1, labels=labels, coupling=COUPLINGS[config.coupling], generator=generator)
 
 
 def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:

@@ -109,7 +109,7 @@ class TrainConfig:
             )
         if self.coupling not in ("independent", "ot", "ot-within"):
             raise ValueError(
-                f"coupling must be independent or ot or ot-within, but {self.coupling!r} came"
+                f"coupling must be independent, ot or ot-within, but {self.coupling!r} came"
             )
         if self.coupling == "ot" and self.conditional:
             raise ValueError("coupling ot pairs across classes: take ot-within, or a run without")
@@ -133,7 +133,7 @@ def read_config(stored: Mapping[str, Any]) -> TrainConfig:
     if "architecture" not in given:
         known = architecture("unet", {})
         given["architecture"] = {name: given[name] for name in known if name in given}
-        given["channels"] = 3
+        given["channels"] = 3 if given.get("data") == "folder" else 0
     names = {field.name for field in fields(TrainConfig)}
     return TrainConfig(**{name: value for name, value in given.items() if name in names})
 

@@ -1,0 +1,154 @@
+"""What a step sees: which pictures, with which draws, in which precision."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from picture_runs import CONFIG, DATA, fresh_run, step_of
+
+from fmtutor import cfm_loss, drop_labels
+from fmtutor.couplings import minibatch_ot
+from fmtutor.images import batches
+from fmtutor.images.batches import batch_loss, seed_of, step_rows
+from fmtutor.images.data import to_float
+from fmtutor.images.prepare import network_config
+from fmtutor.networks import UNet
+
+
+def test_each_picture_at_most_once_in_an_epoch():
+    epochs = [torch.cat([step_rows(CONFIG, 50, 6 * e + k) for k in range(6)]) for e in range(3)]
+    for rows in epochs:
+        assert rows.shape == (48,)
+        assert len(rows.unique()) == 48
+        assert (rows.min(), rows.max()) <= (1, 49)
+    assert not torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(step_rows(CONFIG, 50, 0), step_rows(replace(CONFIG, seed=1), 50, 0))
+    assert torch.equal(step_rows(CONFIG, 50, 13), epochs[2][8:16])
+
+
+def test_the_loss_is_that_of_the_plane():
+    model, config = UNet(network_config(CONFIG, DATA)), replace(CONFIG, label_dropout=0.5)
+    pixels, labels = DATA.train[:8], DATA.train_labels[:8]
+    g = torch.Generator().manual_seed(3)
+    loss = batch_loss(model, pixels, labels, config, null=3, generator=g)
+    g.manual_seed(3)
+    dropped = drop_labels(labels, 0.5, null=3, generator=g)
+    assert 0 < (dropped == 3).sum() < 8
+    assert loss == cfm_loss(model, to_float(pixels), labels=dropped, generator=g)
+
+
+def test_half_of_the_pictures_are_mirrored_where_that_is_right():
+    seen = []
+
+    def v(x, t):  # at t = 1 a point is its picture
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    config = replace(CONFIG, conditional=False)
+    pixels = DATA.train[:1].repeat(400, 1, 1, 1)
+    draws = {"generator": torch.Generator().manual_seed(0)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "cfm_loss", lambda v, x1, **_: v(x1, None).mean())
+        batch_loss(v, pixels, None, config, flip=True, **draws)
+        batch_loss(v, pixels, None, config, flip=False, **draws)
+    plain = to_float(pixels)
+    mirrored = (seen[0] == plain.flip(-1)).all(3).all(2).all(1)
+    assert 160 < mirrored.sum() < 240
+    assert torch.equal(seen[0][~mirrored], plain[~mirrored])
+    assert torch.equal(seen[1], plain)
+
+
+def test_the_coupling_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(batches, "cfm_loss", lambda v, x1, **given: asked.append(given["coupling"]))
+    for name in ("ot", "independent", "ot-within"):
+        config = replace(CONFIG, conditional=name == "ot-within", coupling=name)
+        batch_loss(None, DATA.train[:4], None, config)
+    assert asked == [minibatch_ot, None, batches.COUPLINGS["ot-within"]]
+
+
+def test_within_classes_each_keeps_its_noise():
+    # Pairs stay in their class, so that the noise of each class is as normal as all of it.
+    seen = {}
+
+    def v(x, t, label):
+        seen["labels"] = label
+        return torch.zeros_like(x)
+
+    config = replace(CONFIG, coupling="ot-within", label_dropout=0.0)
+    labels = DATA.train_labels[:9]
+    batch_loss(
+        v, DATA.train[:9], labels, config, null=3, generator=torch.Generator().manual_seed(0)
+    )
+    assert seen["labels"].tolist() == labels.sort().values.tolist()
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_gradient_is_the_mean_over_the_parts_of_a_batch(accumulate):
+    config = replace(CONFIG, accumulate=accumulate, clip=1e9)
+    run = fresh_run(config)
+    torch.nn.init.normal_(run.model.last[2].weight, generator=torch.Generator().manual_seed(0))
+    other, run.step = copy.deepcopy(run.model), 5
+    with torch.random.fork_rng():
+        loss, norm = step_of(run, config)
+    g = torch.Generator().manual_seed(seed_of(0, "step", 5, 0))
+    parts = step_rows(config, 50, 5).chunk(accumulate)
+    losses = [
+        batch_loss(other, DATA.train[r], DATA.train_labels[r], config, null=3, generator=g)
+        for r in parts
+    ]
+    expected = sum(losses) / accumulate
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    squares = [weight.grad.square().sum() for weight in other.parameters()]
+    assert norm.item() == pytest.approx(sum(squares).sqrt().item(), rel=1e-5)
+    for weight, reference in zip(run.model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, reference.grad, atol=1e-6, rtol=1e-4)
+
+
+# On an accelerator nothing is looked at: on the device "meta" there is nothing to look at.
+
+
+@pytest.mark.parametrize("change", [{}, {"accumulate": 2}, {"conditional": False}])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_step_looks_at_no_number(change, flip):
+    config = replace(CONFIG, **change)
+    run = fresh_run(config, "meta")
+    assert {weight.device.type for weight in run.model.parameters()} == {"meta"}
+    batches._order.cache_clear()
+    loss, norm = step_of(run, config, "meta", flip=flip)
+    assert (loss.shape, norm.shape, run.step) == ((), (), 1)
+    assert loss.is_meta
+    assert norm.is_meta
+    with pytest.raises(RuntimeError, match="meta"):
+        loss.item()
+
+
+def test_the_order_of_an_epoch_is_sent_once(monkeypatch):
+    sent = []
+    usual = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda n, **given: sent.append(n) or usual(n, **given))
+    batches._order.cache_clear()
+    for step in range(12):
+        rows = step_rows(CONFIG, 50, step, "meta")
+        assert (rows.shape, rows.is_meta) == ((8,), True)
+    assert sent == [50, 50]
+
+
+def test_gradients_are_computed_outside_of_autocast(monkeypatch):
+    asked, usual, backward = [], batches.cfm_loss, torch.Tensor.backward
+
+    def noted(act):
+        def noting(*args, **given):
+            asked.append(torch.is_autocast_enabled("cpu"))
+            return act(*args, **given)
+
+        return noting
+
+    monkeypatch.setattr(batches, "cfm_loss", noted(usual))
+    monkeypatch.setattr(torch.Tensor, "backward", noted(backward))
+    for precision in ("bfloat16", "float32"):
+        config = replace(CONFIG, precision=precision)
+        step_of(fresh_run(config), config)
+    assert asked == [True, False, False, False]

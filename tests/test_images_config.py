@@ -1,0 +1,79 @@
+"""What describes a run: presets, checks, what the first edition has written."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from picture_runs import CONFIG, DATA, quick, with_network
+
+from fmtutor.images.config import PRESETS, TrainConfig, learning_rate
+from fmtutor.images.prepare import network_config
+from fmtutor.networks import UNetConfig
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    config = TrainConfig(steps=100, warmup=9, decay=0.2, lr=2.0)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (k + 1) for k in range(10)])
+    assert rates[10:81] == [2.0] * 71
+    assert rates[80:] == pytest.approx([0.1 * (20 - k) for k in range(20)])
+
+
+def test_the_rate_of_early_steps_knows_nothing_of_the_end():
+    longer = replace(CONFIG, steps=1000)
+    assert learning_rate(CONFIG, 3) == learning_rate(longer, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be positive, but 0 came"),
+        ({"lr": float("nan")}, "lr must be positive, but nan"),
+        ({"ema": 1.0}, r"ema must lie in \[0, 1\)"),
+        ({"label_dropout": -0.1}, r"label_dropout must lie in \[0, 1\)"),
+        ({"warmup": 9}, r"warmup must lie in \[0, steps\) = \[0, 9\), but 9 came"),
+        ({"decay": 1.5}, r"decay must lie in \[0, 1\]"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"clip": 0.0}, "clip positive"),
+        ({"coupling": "best"}, "coupling must be independent, ot or ot-within, but 'best'"),
+        ({"coupling": "ot"}, "coupling ot pairs across classes"),
+        ({"coupling": "ot-within", "conditional": False}, "coupling ot-within needs classes"),
+        ({"channels": 2}, "channels must be 0, 1 or 3, but 2 came"),
+        ({"network": "mlp"}, "network must be one of unet, but 'mlp' came"),
+        ({"architecture": {"depth": 3}}, "unet has no setting 'depth', but patch, width"),
+        ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
+    ],
+)
+def test_bad_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **change)
+
+
+def test_settings_that_do_not_fit_the_data_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size is 51, but there are 50 pictures"):
+        quick(tmp_path / "run", replace(CONFIG, batch_size=51))
+    with pytest.raises(ValueError, match="batch_size 8 cannot be shared by 1 processes in 3 parts"):
+        quick(tmp_path / "run", replace(CONFIG, accumulate=3))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_presets_are_by_data_set_and_device():
+    assert list(PRESETS) == ["digits-cpu", "fashion-cpu", "fashion-gpu", "cifar10-gpu"]
+    for size, channels, name in (
+        (8, 1, "digits-cpu"),
+        (28, 1, "fashion-gpu"),
+        (32, 3, "cifar10-gpu"),
+    ):
+        data = replace(DATA, train=torch.zeros(1, channels, size, size, dtype=torch.uint8))
+        network = network_config(PRESETS[name], data)
+        assert (network.size, network.channels, network.classes) == (size, channels, 3)
+        assert network.width == PRESETS[name].architecture["width"]
+    assert network_config(replace(CONFIG, conditional=False), DATA).classes == 0
+
+
+def test_the_network_is_the_one_of_the_settings():
+    config = with_network(
+        CONFIG, width=12, mults=(1, 2), blocks=2, attention=(1,), heads=3, dropout=0.1
+    )
+    expected = UNetConfig(4, 1, 3, 2, 12, (1, 2), 2, (1,), 3, 0.1)
+    assert network_config(config, DATA) == expected
