@@ -210,3 +210,15 @@ def test_the_tool_mirrors_half_of_the_pictures(monkeypatch):
     assert len(set(seen)) == 200
     assert set(seen) <= plain | mirrored
     assert 75 < sum(picture in mirrored for picture in seen) < 125
+
+
+def test_the_shipped_weights_mean_what_they_meant():
+    k = torch.arange(2 * 784, dtype=torch.float64)
+    x = torch.sin(0.37 * k + 0.0011 * k.square() % 7).float().reshape(2, 1, 28, 28)
+    recorded = [
+        [2.6866, -0.8624, 3.3556, -0.8563, -1.8016, -3.4386, 1.0709, -0.9224, 2.1002, -1.6631],
+        [2.9747, -2.6169, 1.2388, -0.2590, -1.3118, -5.0085, 6.7546, -3.4006, 3.4508, -1.8886],
+    ]
+    with torch.no_grad():
+        logits = load_classifier()[0](x)
+    torch.testing.assert_close(logits, torch.tensor(recorded), atol=2e-3, rtol=0)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from fmtutor import cfm_loss, conditioned, guided, sample
+from fmtutor.images.checkpoint import load_model, shipped_checkpoint
 from fmtutor.images.config import PRESETS
-from fmtutor.networks import UNet, UNetConfig
+from fmtutor.networks import UNet, UNetConfig, unet
+from fmtutor.networks.unet import Attention, ResidualBlock
 from fmtutor.notation import VelocityField
 
 TINY = UNetConfig(size=8, classes=3, width=8, mults=(1, 2), attention=(4,), heads=2)
@@ -113,6 +116,34 @@ def test_bad_calls_are_refused():
         UNet(dataclasses.replace(TINY, classes=0))(x, t, 1)
     with pytest.raises(ValueError, match="t has shape"):
         UNet(TINY)(x, t[:3])
+    with pytest.raises(TypeError, match=r"x must be floating point, but its dtype is torch\.int64"):
+        UNet(TINY)(x.long(), t)
+
+
+def test_times_outside_of_the_unit_interval_are_no_error():
+    # A solver's last stage may ask there by a rounding error.
+    x, _ = points()
+    assert random_unet()(x, 1.0000001).isfinite().all()
+    assert random_unet()(x, -0.5).isfinite().all()
+
+
+def test_what_is_added_starts_at_zero():
+    for layer in UNet(TINY).modules():
+        if isinstance(layer, ResidualBlock):
+            assert not layer.conv_out.weight.any()
+            assert not layer.conv_out.bias.any()
+        if isinstance(layer, Attention):
+            assert not layer.out.weight.any()
+            assert not layer.out.bias.any()
+
+
+def test_descriptions_at_the_edge_are_taken():
+    assert UNetConfig() == UNetConfig(28, 1, 0, 1, 32, (1, 2, 2), 1, (7,), 4, 0.0)
+    small = UNetConfig(size=4, width=1, mults=(1, 1, 1), attention=(4, 2, 1), heads=1)
+    x = torch.ones(1, 1, 4, 4)
+    assert UNet(small)(x, 0.5).shape == x.shape
+    # Heads count where there is attention only.
+    assert UNetConfig(size=8, width=9, mults=(1,), attention=()).width == 9
 
 
 @pytest.mark.parametrize(
@@ -125,6 +156,7 @@ def test_bad_calls_are_refused():
         ({"classes": -1}, "classes at least 0"),
         ({"width": 9}, "width 9 is not a multiple of 2 heads"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+        ({"dropout": -0.1}, r"dropout must lie in \[0, 1\)"),
         ({"attention": (5,)}, r"attention at \(5,\), but the resolutions are 8, 4"),
     ],
 )
@@ -188,3 +220,67 @@ def test_compiling_breaks_no_graph_and_changes_nothing():
     out.square().sum().backward()
     for weight, expected in zip(model.parameters(), gradient, strict=True):
         torch.testing.assert_close(weight.grad, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_gradients_under_autocast_are_those_of_float32():
+    model = random_unet().eval()
+    x, t = points()
+    label = torch.tensor([0, 1, 2, 3])
+    gradients = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = cfm_loss(model, x, t=t, x0=x.flip(0), labels=label)
+        assert loss.dtype == torch.float32
+        loss.backward()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    assert 0 < (gradients[1] - gradients[0]).norm() < 0.1 * gradients[0].norm()
+
+
+# What the shipped weights mean. An untrained network does not tell the order of its channels.
+
+RECORDED = [
+    [-1.0219, -1.8913, -1.7030, -0.7630, 1.0034, -0.5667,
+     -1.4253, -0.7117, 0.3017, -1.0756, 0.4493, 1.4787],
+    [-1.2469, -1.5386, -1.7911, 1.1746, -1.0396, 0.7976,
+     0.4090, 1.1719, 1.0114, -1.2964, 0.6544, -0.2546],
+    [-0.6394, -0.2837, 0.2094, -0.5728, -0.3611, -0.3913,
+     -0.1592, -0.1289, -0.4871, 0.0629, -0.2334, -0.1163],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model(shipped_checkpoint())[0]
+
+
+def probe(model):
+    """What a network gives at twelve pixels of three pictures with nothing in common."""
+    k = torch.arange(3 * 784, dtype=torch.float64)
+    x = torch.sin(0.37 * k + 0.0011 * k.square() % 7).float().reshape(3, 1, 28, 28)
+    with torch.no_grad():
+        v = model(x, torch.tensor([0.1, 0.5, 0.9]), torch.tensor([9, 1, 10]))
+    return v[:, 0, 3:27:6, 5:25:9].reshape(3, 12)
+
+
+def test_the_shipped_weights_mean_what_they_meant(shipped):
+    torch.testing.assert_close(probe(shipped), torch.tensor(RECORDED), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("torch.cat([h, skips.pop()], dim=1)", "torch.cat([skips.pop(), h], dim=1)"),
+        ("b (three m c) h w ->", "b (three c m) h w ->"),
+        ("b (c p q) h w", "b (c q p) h w"),
+        ("b c (h p) (w q) -> b (c p q) h w", "b c (h p) (w q) -> b (c q p) h w"),
+    ],
+)
+def test_a_fault_of_order_would_be_noticed(shipped, right, wrong):
+    source = Path(unet.__file__).read_text("utf-8")
+    assert right in source
+    faulty = {"__name__": unet.__name__}
+    exec(source.replace(right, wrong), faulty)
+    model = faulty["UNet"](shipped.config)
+    model.load_state_dict(shipped.state_dict())  # the weights fit
+    assert (probe(model) - torch.tensor(RECORDED)).abs().max() > 0.1

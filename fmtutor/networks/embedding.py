@@ -53,7 +53,6 @@ class TimeEmbedding(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
         target = self.frequencies
         if target.is_meta and local_metadata.get("assign_to_params_buffers", False):
-            like = next(iter(state_dict.values()))  # the module goes where its weights are
-            target = torch.empty_like(target, device=like.device)
+            target = torch.empty_like(target, device="cpu")  # the weights are taken as they come
         with torch.device("cpu"):
             self.frequencies = target.copy_(self._frequencies())

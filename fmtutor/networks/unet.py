@@ -221,7 +221,7 @@ class Attention(nn.Module):
 
 def _norm(n: int) -> nn.GroupNorm:
     """Normalise in 32 groups, or in fewer where there are not at least 4 channels in each."""
-    return nn.GroupNorm(next(g for g in (32, 16, 8, 4, 2, 1) if n % g == 0 and n >= 4 * g), n)
+    return nn.GroupNorm(next((g for g in (32, 16, 8, 4, 2) if n % g == 0 and n >= 4 * g), 1), n)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
