@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fmtutor.images import download, published
+from fmtutor.images import download
+from fmtutor.images import published as releases
 from fmtutor.images.datasets import load_images, read_idx, to_float, to_uint8
 from fmtutor.images.download import RemoteFile
 
@@ -39,15 +40,15 @@ def fashion(monkeypatch, tmp_path):
     """A tiny Fashion-MNIST, registered with its hashes: the contents by the name of the file."""
     contents = {
         file.name: idx(n, shape, seed)
-        for seed, (file, (n, shape)) in enumerate(zip(published.FASHION_MNIST, IDX, strict=True))
+        for seed, (file, (n, shape)) in enumerate(zip(releases.FASHION_MNIST, IDX, strict=True))
     }
     packed = {name: gzip.compress(content, mtime=0) for name, content in contents.items()}
     registry = {
         RemoteFile(name, sha256(packed[name]), ()): sha256(content)
         for name, content in contents.items()
     }
-    monkeypatch.setattr(published, "FASHION_MNIST", registry)
-    monkeypatch.setattr(published, "DEBIAN", tmp_path / "nowhere")
+    monkeypatch.setattr(releases, "FASHION_MNIST", registry)
+    monkeypatch.setattr(releases, "DEBIAN", tmp_path / "nowhere")
     return contents
 
 
@@ -71,7 +72,7 @@ def cifar(monkeypatch):
             archive.addfile(member, io.BytesIO(content))
     packed = buffer.getvalue()
     file = RemoteFile("cifar-10-binary.tar.gz", sha256(packed), ())
-    monkeypatch.setattr(published, "CIFAR10", file)
+    monkeypatch.setattr(releases, "CIFAR10", file)
     return packed, records
 
 
@@ -159,11 +160,11 @@ def test_fashion_mnist_unpacked(fashion, tmp_path):
 
 
 def test_fashion_mnist_of_the_distribution(fashion, tmp_path, monkeypatch):
-    monkeypatch.setattr(published, "DEBIAN", write(tmp_path / "debian", fashion))
+    monkeypatch.setattr(releases, "DEBIAN", write(tmp_path / "debian", fashion))
     check_fashion(load_images("fashion-mnist"), fashion)
 
 
-@pytest.mark.parametrize("name", [file.name for file in published.FASHION_MNIST])
+@pytest.mark.parametrize("name", [file.name for file in releases.FASHION_MNIST])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "swapped"])
 def test_a_damaged_file_is_named_with_the_hash_it_should_have(fashion, tmp_path, name, damage):
     folder = write(tmp_path / "own", fashion)
@@ -188,7 +189,7 @@ def test_a_missing_file_is_named(fashion, tmp_path):
         load_images("fashion-mnist", data_dir=tmp_path / "other")
 
 
-@pytest.mark.skipif(not published.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not releases.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist():
     data = load_images("fashion-mnist")
     assert data.train.shape == (60_000, 1, 28, 28)
@@ -266,6 +267,89 @@ def test_a_picture_is_turned_upright_and_its_middle_taken(tmp_path):
     assert data.train[0, 0].tolist() == [[200] * 4] + [[100] * 4] * 3
 
 
+def folder_of(path, *images, **options):
+    """A folder of one class with these pictures, each as a file of its own."""
+    for k, (image, suffix) in enumerate(images):
+        target = path / "class" / f"{k}.{suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.save(target, **options)
+    return path
+
+
+def grey16(level):
+    return Image.fromarray(np.full((4, 4), level, dtype=np.uint16))
+
+
+def test_grey_pictures_have_one_channel(tmp_path):
+    grey, bits = Image.new("L", (4, 4), 77), Image.new("1", (4, 4), 1)
+    data = load_images(
+        "folder", data_dir=folder_of(tmp_path / "a", (grey, "png"), (bits, "png")), size=2
+    )
+    assert (data.train.shape, data.test.shape) == ((1, 1, 2, 2), (1, 1, 2, 2))
+    assert (data.train.unique().item(), data.test.unique().item()) == (77, 255)
+    # One picture in colours makes all of them pictures in colours, in training and in test.
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    data = load_images(
+        "folder", data_dir=folder_of(tmp_path / "b", (grey, "png"), (red, "png")), size=2
+    )
+    assert (data.train.shape, data.test.shape) == ((1, 3, 2, 2), (1, 3, 2, 2))
+    assert data.train.unique().item() == 77
+    assert data.test[0, :, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, [76]), (3, [255, 0, 0])])
+def test_the_number_of_channels_can_be_said(tmp_path, channels, expected):
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    folder = folder_of(tmp_path, (red, "png"), (red, "png"))
+    data = load_images("folder", data_dir=folder, size=2, channels=channels)
+    assert data.train[0, :, 0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(("level", "expected"), [(0, 0), (257, 1), (32_896, 128), (65_535, 255)])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, suffix, level, expected):
+    folder = folder_of(tmp_path, (grey16(level), suffix), (grey16(65_535), suffix))
+    data = load_images("folder", data_dir=folder, size=2)
+    assert data.train.unique().tolist() == [expected]
+    assert data.test.unique().tolist() == [255]
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pictures_whose_range_is_not_known_are_refused(tmp_path, mode):
+    image = Image.new(mode, (4, 4), 1)
+    folder = folder_of(tmp_path, (image, "tif"), (image, "tif"))
+    with pytest.raises(ValueError, match=rf"0\.tif has the mode {mode}, whose black and white"):
+        load_images("folder", data_dir=folder, size=2)
+
+
+def transparent(mode):
+    """Half of the picture transparent, over a colour that nobody is to see; the rest is grey."""
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    image.paste((90, 90, 90, 255), (0, 0, 4, 2))
+    if mode == "palette":
+        colours = Image.new("P", (4, 4), 1)
+        colours.putpalette([90, 90, 90, 255, 0, 0])
+        colours.paste(0, (0, 0, 4, 2))
+        colours.info["transparency"] = 1
+        return colours
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "palette"])
+def test_what_is_transparent_lies_on_white(tmp_path, mode):
+    image = transparent(mode)
+    folder = folder_of(tmp_path, (image, "png"), (image, "png"))
+    data = load_images("folder", data_dir=folder, size=4)
+    assert data.train.shape[1] == (1 if mode == "LA" else 3)
+    assert (data.train[0, :, :2] == 90).all()
+    assert (data.train[0, :, 2:] == 255).all()
+
+
+def test_a_directory_that_would_not_be_looked_at_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"come with scikit-learn: .* would not be looked at"):
+        load_images("digits", data_dir=tmp_path)
+
+
 def test_bad_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="give its data_dir"):
         load_images("folder")
@@ -341,9 +425,9 @@ def published(server, name="data.bin", n=300_000, mirrors=("good/",)):
 def test_fashion_mnist_is_downloaded_once(fashion, server, monkeypatch, tmp_path):
     registry = {
         RemoteFile(file.name, file.sha256, (server.address,)): content
-        for file, content in published.FASHION_MNIST.items()
+        for file, content in releases.FASHION_MNIST.items()
     }
-    monkeypatch.setattr(published, "FASHION_MNIST", registry)
+    monkeypatch.setattr(releases, "FASHION_MNIST", registry)
     server.files = {name: gzip.compress(content, mtime=0) for name, content in fashion.items()}
     check_fashion(load_images("fashion-mnist"), fashion)
     check_fashion(load_images("fashion-mnist"), fashion)

@@ -139,9 +139,10 @@ def test_what_is_added_starts_at_zero():
 
 def test_descriptions_at_the_edge_are_taken():
     assert UNetConfig() == UNetConfig(28, 1, 0, 1, 32, (1, 2, 2), 1, (7,), 4, 0.0)
-    small = UNetConfig(size=4, width=1, mults=(1, 1, 1), attention=(4, 2, 1), heads=1)
+    small = UNetConfig(size=4, width=8, mults=(1, 1, 1), attention=(4, 2, 1))
     x = torch.ones(1, 1, 4, 4)
     assert UNet(small)(x, 0.5).shape == x.shape
+    assert UNet(UNetConfig(size=4, width=1, mults=(1, 3), attention=()))(x, 0.5).shape == x.shape
     # Heads count where there is attention only.
     assert UNetConfig(size=8, width=9, mults=(1,), attention=()).width == 9
 
