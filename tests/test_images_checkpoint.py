@@ -5,13 +5,14 @@ import os
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fmtutor.guidance import conditioned, guided
 from fmtutor.images.checkpoint import load_model, save_model
 from fmtutor.images.datasets import to_uint8
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
-from fmtutor.networks import UNet, UNetConfig
+from fmtutor.networks import NETWORKS, UNet, UNetConfig
 from fmtutor.solvers import sample
 
 CONFIG = UNetConfig(size=4, channels=3, classes=3, width=8, mults=(1, 2), attention=(2,), heads=2)
@@ -78,6 +79,29 @@ def test_what_is_no_network_is_refused(model, tmp_path):
         load_model(path)
 
 
+def test_a_file_of_the_first_edition_is_read(model, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, model, metadata={})
+    with safe_open(path, framework="pt") as file:
+        header, weights = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert header.pop("kind") == "unet"  # it had no other
+    save_file(weights, path, metadata=header)
+    other, _ = load_model(path)
+    assert other.config == CONFIG
+    assert torch.equal(other.first.weight, model.first.weight)
+
+
+def test_a_network_that_is_not_known_is_refused(tmp_path, model, monkeypatch):
+    with pytest.raises(ValueError, match="a Linear is none of the networks unet"):
+        save_model(tmp_path / "m.safetensors", torch.nn.Linear(1, 1), metadata={})
+    with monkeypatch.context() as patch:
+        patch.setitem(NETWORKS, "other", NETWORKS["unet"])
+        patch.delitem(NETWORKS, "unet")
+        save_model(tmp_path / "m.safetensors", model, metadata={})
+    with pytest.raises(ValueError, match=r"m\.safetensors holds a other, but known are unet"):
+        load_model(tmp_path / "m.safetensors")
+
+
 # Pictures.
 
 
@@ -105,6 +129,9 @@ def test_pictures_without_labels(model, global_rng_untouched):
     for nothing in ({"labels": None}, {"labels": torch.zeros(0, dtype=torch.int64)}):
         with pytest.raises(ValueError, match="there must be at least 1 picture to draw, but 0"):
             draw_pictures(model, **nothing)
+    for scale in (0.0, 2.0):
+        with pytest.raises(ValueError, match=f"guidance {scale} came without labels"):
+            draw_pictures(model, None, count=3, scale=scale)
 
 
 def test_a_grid_goes_row_by_row():

@@ -2,18 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import pytest
+import torch
 from PIL import Image
 
-from fmtutor.images import trainer
+from fmtutor.images import processes, trainer
 from fmtutor.images.checkpoint import load_model
 from fmtutor.images.cli import attribute_help, main
 from fmtutor.images.config import PRESETS, TrainConfig
+from fmtutor.networks import NETWORKS, UNetConfig
 
 QUICK = """
     train --patch 4 --width 4 --mults 1 --attention , --heads 1 --steps 4 --warmup 1
@@ -86,6 +89,134 @@ def test_pictures_are_drawn(run, capsys):
         assert image.size == (2 * 89, 2 * 8)
 
 
+def test_a_run_that_is_over_needs_its_network_alone(run):
+    shutil.rmtree(run / "checkpoints")
+    assert main(["sample", "run", "--rows", "1", "--steps", "1"]) == 0
+
+
+def test_a_run_goes_on_with_more_steps_and_another_rate(run, capsys):
+    assert main(["train", "--resume", "--out", "run", "--steps", "6", "--lr", "0.5"]) == 1
+    assert "has steps = 4, but 6 came; --reschedule allows it" in capsys.readouterr().err
+    assert (
+        main(["train", "--resume", "--reschedule", "--out", "run", "--steps", "6", "--lr", "0.5"])
+        == 0
+    )
+    _, about = load_model(run / "model.safetensors")
+    assert (about["step"], about["train"]["lr"]) == (6, 0.5)
+
+
+def test_a_run_starts_from_the_weights_of_another(run):
+    assert main([*QUICK.split(), "next", "--weights", "run", "--lr", "1e-30"]) == 0
+    before, after = (load_model(f"{name}/model.safetensors")[0] for name in ("run", "next"))
+    for weight, other in zip(before.parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(weight, other)
+
+
+EVALUATE = """
+    evaluate run --samples 6 --curve-samples 4 --neighbours 1 --method euler --nfe 1
+    --curve-methods --likelihood-images 1 --likelihood-steps 1
+"""
+
+
+def photos(folder, *classes):
+    """Twelve noisy pictures of each class."""
+    g = torch.Generator().manual_seed(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for k in range(12):
+            pixels = torch.randint(0, 256, (9, 8, 3), generator=g, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{k}.png")
+
+
+@pytest.mark.parametrize("name", ["photos", "cifar10", "fashion-mnist"])
+def test_a_run_on_a_folder_is_measured_on_it(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / name, "cat", "dog")
+    photos(tmp_path / "other", "ant", "cat")
+    data = f"--data folder --data-dir {name} --size 8"
+    assert main([*QUICK.split(), "run", *data.split()]) == 0
+    assert main([*EVALUATE.split(), "--data-dir", name]) == 0
+    result = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert result["about"]["data"] == name
+    assert result["about"]["features"] == {"kind": "pixels"}
+    assert main([*EVALUATE.split(), "--data-dir", "other"]) == 1
+    assert "trained on the classes cat, dog, but ant, cat came" in capsys.readouterr().err
+    resume = ["train", "--resume", "--reschedule", "--steps", "5", "--out", "run"]
+    assert main([*resume, "--data-dir", "other"]) == 1
+    assert "has classes ['cat', 'dog'], but ['ant', 'cat'] came" in capsys.readouterr().err
+    assert main([*resume, "--data-dir", name]) == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["sample run --steps 1 --rows 1", EVALUATE, f"{QUICK} other"],
+    ids=lambda c: c.split()[0],
+)
+def test_each_command_takes_the_gpu_where_there_is_one(run, monkeypatch, command):
+    asked = []
+    usual = processes.choose_device
+
+    def chosen(name=None):
+        asked.append(name)
+        return usual("cpu")
+
+    monkeypatch.setattr(processes, "choose_device", chosen)
+    assert main(command.split()) == 0
+    assert asked[0] in (None, "auto")
+    asked.clear()
+    assert main([*command.replace("other", "third").split(), "--device", "cpu"]) == 0
+    assert asked[0] == "cpu"
+
+
+class Shift(torch.nn.Module):
+    """The least network that can be trained: a constant velocity for each class."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.classes = config, config.classes
+        self.shift = torch.nn.Parameter(torch.full((config.classes + 1,), config.start))
+
+    def forward(self, x, t, label=None):
+        label = self.classes if label is None else label
+        return self.shift[label].reshape(-1, 1, 1, 1).expand_as(x)
+
+
+@dataclass(frozen=True)
+class ShiftConfig:
+    """A description.
+
+    Attributes:
+        size: Side.
+        channels: Channels.
+        classes: Classes.
+        start: First velocity.
+        width: Taken by another network, too.
+    """
+
+    size: int
+    channels: int
+    classes: int
+    start: float = 0.5
+    width: int = 1
+
+
+def test_a_network_of_the_registry_is_trained_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(NETWORKS, "shift", (ShiftConfig, Shift))
+    steps = "--steps 3 --warmup 1 --batch-size 8 --sample-every 3 --save-every 2"
+    assert main(f"train --network shift --start 2 --width 5 {steps} --out run".split()) == 0
+    model, about = load_model("run/model.safetensors")
+    assert isinstance(model, Shift)
+    assert model.config == ShiftConfig(8, 1, 10, 2.0, 5)
+    assert about["train"]["network"] == "shift"
+    assert about["train"]["architecture"] == {"start": 2.0, "width": 5}
+    assert main(["sample", "run", "--rows", "1", "--steps", "1"]) == 0
+    assert main(["train", "--resume", "--reschedule", "--steps", "4", "--out", "run"]) == 0
+    with pytest.raises(SystemExit):
+        main(["train", "--network", "shift", "--mults", "1"])
+    assert "shift has no setting 'mults', but start, width" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -97,6 +228,9 @@ def test_pictures_are_drawn(run, capsys):
         ("train --out run", "there is a run in run: resume it, or choose another directory"),
         ("train --out other --resume", "there is no checkpoint other"),
         ("train --data-dir nowhere", "there is no directory nowhere"),
+        ("train --data-dir .", "the digits come with scikit-learn: . would not be looked at"),
+        ("train --device gpu", "device must be auto, cpu, cuda, cuda:1, ..., but 'gpu' came"),
+        ("sample run --device gpu", "device must be auto, cpu, cuda, cuda:1, ..., but 'gpu' came"),
         ("train --data folder", "pictures of a folder: give its data_dir"),
         ("train --data mnist", "'mnist' is none of the data sets"),
         ("train --batch-size 5000", "batch_size is 5000, but there are 1497 pictures"),
@@ -129,7 +263,10 @@ def test_help_says_everything(command, capsys):
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     if command == "train":
-        for name, said in attribute_help(TrainConfig).items():
+        settings = attribute_help(UNetConfig) | attribute_help(TrainConfig)
+        for name, said in settings.items():
+            if name in ("classes", "architecture"):  # the data's, and all that the network has
+                continue
             assert f"--{name.replace('_', '-')}" in text
             assert said in text.replace("- ", "-") or said in text
         for name in PRESETS:

@@ -1,12 +1,14 @@
 """What describes a run: presets, checks, what the first edition has written."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
-from picture_runs import CONFIG, DATA, quick, with_network
+from picture_runs import CONFIG, DATA, with_network
 
-from fmtutor.images.config import PRESETS, TrainConfig, learning_rate
+from fmtutor.images.checkpoint import load_model, shipped_checkpoint
+from fmtutor.images.config import PRESETS, TrainConfig, learning_rate, read_config
 from fmtutor.images.prepare import network_config
 from fmtutor.networks import UNetConfig
 
@@ -49,14 +51,6 @@ def test_bad_settings_are_refused(change, message):
         replace(CONFIG, **change)
 
 
-def test_settings_that_do_not_fit_the_data_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="batch_size is 51, but there are 50 pictures"):
-        quick(tmp_path / "run", replace(CONFIG, batch_size=51))
-    with pytest.raises(ValueError, match="batch_size 8 cannot be shared by 1 processes in 3 parts"):
-        quick(tmp_path / "run", replace(CONFIG, accumulate=3))
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_presets_are_by_data_set_and_device():
     assert list(PRESETS) == ["digits-cpu", "fashion-cpu", "fashion-gpu", "cifar10-gpu"]
     for size, channels, name in (
@@ -77,3 +71,44 @@ def test_the_network_is_the_one_of_the_settings():
     )
     expected = UNetConfig(4, 1, 3, 2, 12, (1, 2), 2, (1,), 3, 0.1)
     assert network_config(config, DATA) == expected
+
+
+# What the first edition has written.
+
+FIRST_EDITION = """{"data": "digits", "size": 32, "flip": false, "conditional": true, "patch": 4,
+"width": 4, "mults": [1], "blocks": 1, "attention": [], "heads": 1, "dropout": 0.1, "steps": 6,
+"batch_size": 8, "accumulate": 2, "lr": 0.002, "warmup": 1, "decay": 0.5, "weight_decay": 0.01,
+"clip": 1.0, "ema": 0.999, "label_dropout": 0.1, "coupling": "independent", "seed": 0, "precision":
+"auto", "compile": false, "log_every": 2, "sample_every": 6, "save_every": 3}"""
+
+
+def test_settings_of_the_first_edition_are_read():
+    stored = json.loads(FIRST_EDITION)
+    network = {"patch": 4, "width": 4, "mults": (1,), "blocks": 1, "attention": (), "heads": 1}
+    expected = TrainConfig(
+        architecture={**network, "dropout": 0.1}, steps=6, batch_size=8, accumulate=2, warmup=1,
+        log_every=2, sample_every=6, save_every=3,
+    )  # fmt: skip
+    assert read_config(stored) == expected
+    # Its pictures of folders were in colours, whatever they showed.
+    assert read_config({**stored, "data": "folder"}).channels == 3
+
+
+def test_the_settings_of_the_shipped_network_are_read():
+    model, about = load_model(shipped_checkpoint())
+    config = read_config(about["train"])
+    preset = PRESETS["fashion-cpu"]
+    assert config == preset
+    data = replace(
+        DATA, train=torch.zeros(1, 1, 28, 28, dtype=torch.uint8), classes=tuple(about["classes"])
+    )
+    assert network_config(config, data) == model.config
+
+
+@pytest.mark.parametrize("config", [CONFIG, *PRESETS.values()])
+def test_settings_survive_json(config):
+    assert read_config(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_settings_of_a_later_edition_are_left_out():
+    assert read_config({**asdict(CONFIG), "of tomorrow": 1}) == CONFIG

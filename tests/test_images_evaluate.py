@@ -10,14 +10,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fmtutor import CondOT, EmpiricalField, GaussianMixture
+from fmtutor import CondOT, EmpiricalField, GaussianMixture, conditioned, guided
 from fmtutor.images.checkpoint import save_model
 from fmtutor.images.classifier import Classifier, accuracy, load_classifier
 from fmtutor.images.cli import main
 from fmtutor.images.config import EvaluationConfig, TrainConfig, steps_for
 from fmtutor.images.datasets import ImageData, to_float, to_uint8
 from fmtutor.images.evaluate import Judge, balanced, beside_neighbours, choose_features, evaluate
-from fmtutor.images.measures import nearest_neighbours, precision_recall
+from fmtutor.images.measures import (
+    bits_per_dimension,
+    embed,
+    nearest_neighbours,
+    precision_recall,
+)  # fmt: skip
+from fmtutor.images.pictures import flow
+from fmtutor.images.published import GARMENTS
 from fmtutor.metrics import frechet_distance
 from fmtutor.networks import UNet, UNetConfig
 
@@ -125,6 +132,32 @@ def test_budgets_that_no_number_of_steps_has(method, nfe, match):
         steps_for(method, nfe)
     with pytest.raises(ValueError, match=match):
         EvaluationConfig(method=method, nfe=nfe)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"curve_methods": ("euler", "dopri5")}, "one of euler, midpoint, heun, rk4, but 'dopri5'"),
+        ({"curve_nfe": (4, 0)}, r"curve_nfe must be at least 1, but \(4, 0\) came"),
+        ({"likelihood_images": -1}, "likelihood_images must be at least 0, but -1 came"),
+        ({"likelihood_steps": 0}, "likelihood_steps must be at least 1, but 0 came"),
+        ({"neighbours": 0}, "neighbours must be at least 1, but 0 came"),
+        ({"batch_size": 0}, "batch_size must be at least 1, but 0 came"),
+        ({"guidance": math.nan}, "guidance scale must be finite, but nan came"),
+        ({"curve_guidance": (1.0, math.inf)}, "guidance scale must be finite, but inf came"),
+        ({"samples": 3}, "above neighbours = 3, but 3 and 1000 came"),
+    ],
+)
+def test_settings_that_would_fail_late_are_refused_first(change, match):
+    with pytest.raises(ValueError, match=match):
+        EvaluationConfig(**change)
+
+
+def test_settings_at_the_edge_are_taken():
+    EvaluationConfig(
+        curve_methods=(), curve_nfe=(1,), curve_guidance=(), likelihood_images=0,
+        likelihood_steps=1, neighbours=1, batch_size=1, samples=2, curve_samples=2,
+    )  # fmt: skip
 
 
 def test_as_many_samples_as_neighbours_are_too_few():
@@ -352,6 +385,57 @@ def test_a_network_without_classes_has_no_guidance_and_no_accuracy():
     assert not result["bits_per_dimension"]["given_the_label"]
 
 
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_guidance_of_a_network_without_classes_is_refused(guidance):
+    config = dataclasses.replace(MAIN_ONLY, guidance=guidance)
+    with pytest.raises(ValueError, match=rf"guidance {guidance} came, but .* without classes"):
+        evaluate(Network(None), data_set(classes=1), pixels, None, config, progress=False)
+
+
+def test_data_that_are_no_pixels_are_refused():
+    data = data_set()
+    scaled = dataclasses.replace(data, train=to_float(data.train))
+    with pytest.raises(TypeError, match=r"train must be pixels 0, .*, but torch\.float32 came"):
+        evaluate(Network(None), scaled, pixels, None, MAIN_ONLY, progress=False)
+
+
+def test_one_picture_has_a_likelihood_without_an_error_bar():
+    config = dataclasses.replace(MAIN_ONLY, likelihood_images=1)
+    field = Network(normal_field(0.0))
+    bits = evaluate(field, data_set(classes=1), pixels, None, config, progress=False)[
+        "bits_per_dimension"
+    ]
+    assert math.isfinite(bits["mean"])
+    assert (bits["standard_error"], bits["count"]) == (None, 1)
+
+
+# On an accelerator nothing is looked at before the end: on "meta" there is nothing to look at.
+
+
+@pytest.fixture(scope="module")
+def weightless():
+    with torch.device("meta"):
+        return UNet(UNetConfig(size=4, classes=3, width=8, mults=(1,), attention=(4,), heads=2))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("method", ["euler", "midpoint", "heun", "rk4"])
+def test_pictures_are_drawn_without_a_look(weightless, scale, method):
+    labels = torch.zeros(5, dtype=torch.int64, device="meta")
+    v = guided(conditioned(weightless, labels), weightless, scale)
+    drawn = flow(v, torch.empty(5, 1, 4, 4, device="meta"), method=method, steps=2)
+    assert (drawn.shape, drawn.dtype, drawn.is_meta) == ((5, 1, 4, 4), torch.uint8, True)
+
+
+def test_bits_and_features_are_computed_without_a_look(weightless):
+    images = torch.empty(5, 1, 4, 4, dtype=torch.uint8, device="meta")
+    v = conditioned(weightless, torch.zeros(5, dtype=torch.int64, device="meta"))
+    bits = bits_per_dimension(v, images, steps=2, generator=generator())
+    assert (bits.shape, bits.is_meta) == ((5,), True)
+    features = embed(images, pixels, batch_size=2)
+    assert (features.shape, features.is_meta) == ((5, 16), True)
+
+
 def test_the_likelihood_can_be_left_out():
     result = evaluate(
         Network(normal_field(0.0)), data_set(classes=1), pixels, None, MAIN_ONLY, progress=False
@@ -386,7 +470,8 @@ def test_mirrored_neighbours_are_shown_where_training_mirrors():
 def fashion_like(name):
     images = torch.randint(0, 256, (6, 1, 28, 28), generator=generator(), dtype=torch.uint8)
     labels = torch.arange(6)
-    return ImageData(name, images, labels, images, labels, tuple("0123456789"), False)
+    names = GARMENTS if name == "fashion-mnist" else tuple("0123456789")
+    return ImageData(name, images, labels, images, labels, names, False)
 
 
 def test_the_classifier_is_for_its_data_set():
@@ -399,6 +484,13 @@ def test_the_classifier_is_for_its_data_set():
         assert features.classifier is not None
     with pytest.raises(ValueError, match="knows fashion-mnist, but digits came"):
         choose_features(fashion_like("digits"), "classifier")
+
+
+def test_a_folder_of_that_name_is_another_data_set():
+    own = dataclasses.replace(fashion_like("fashion-mnist"), classes=tuple("0123456789"))
+    features = choose_features(own)
+    assert features.about == {"kind": "pixels"}
+    assert features.classifier is None
 
 
 def test_pixels_are_for_any_data_set():
@@ -418,7 +510,7 @@ def test_inception_comes_with_its_weights(monkeypatch):
         asked.append((weights, device))
         return pixels
 
-    monkeypatch.setattr("fmtutor.images.evaluate.inception", stand_in)
+    monkeypatch.setattr("fmtutor.images.features.inception", stand_in)
     features = choose_features(fashion_like("digits"), "inception", weights="w.pth")
     assert asked == [("w.pth", "cpu")]
     assert features.embedding is pixels
@@ -497,18 +589,45 @@ def test_the_command_writes_numbers_and_neighbours(checkpoint, tmp_path, capsys)
     assert "floor:" in printed
 
 
+def test_distances_that_are_no_fid_are_said_to_be_none(checkpoint, tmp_path, capsys):
+    command = ["evaluate", str(checkpoint), "--out", str(tmp_path / "e.json"), *FEW]
+    for given, said in (("auto", 1), ("pixels", 0)):
+        assert main([*command, "--features", given]) == 0
+        told = capsys.readouterr().err
+        assert told.count("they are no FID") == told.count("--features inception --samples") == said
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often pictures are drawn or networks made."""
+    drawn = []
+    monkeypatch.setattr(
+        "fmtutor.images.evaluate.draw_pictures", lambda *args, **given: drawn.append(args)
+    )
+    return drawn
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         (["--method", "rk4", "--nfe", "10"], 2, "rk4 takes 4 evaluations a step"),
+        (["--curve-methods", "dopri5"], 2, "one of euler, midpoint, heun, rk4, but 'dopri5' came"),
+        (["--likelihood-steps", "0"], 2, "likelihood_steps must be at least 1, but 0 came"),
+        (["--out", "missing/e.json"], 1, "there is no directory missing to write e.json to"),
+        (["--pictures", "missing/e.png"], 1, "there is no directory missing to write e.png to"),
+        (["--data-dir", "."], 1, "the digits come with scikit-learn"),
+        (["--device", "gpu"], 1, "device must be auto, cpu, cuda, cuda:1, ..., but 'gpu' came"),
         (["--features", "classifier"], 1, "the classifier knows fashion-mnist, but digits came"),
         (["--features", "inception", "--inception-weights", "no.pth"], 1, "could not be had"),
     ],
 )
-def test_errors_of_the_command_are_one_line(checkpoint, arguments, status, message, capsys):
+def test_errors_of_the_command_are_one_line(
+    checkpoint, arguments, status, message, capsys, counted
+):
     try:
         ended = main(["evaluate", str(checkpoint), *arguments])
     except SystemExit as end:
         ended = end.code
     assert ended == status
     assert message in capsys.readouterr().err.splitlines()[-1]
+    assert counted == []  # it is said before the work, not after it

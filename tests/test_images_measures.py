@@ -204,6 +204,24 @@ def test_precision_and_recall_refuse_what_does_not_fit(real, fake, k, match):
         precision_recall(real, fake, k=k)
 
 
+class NoFloat64(torch.Tensor):
+    """A tensor of a device without float64."""
+
+    @classmethod
+    def __torch_function__(cls, f, types, args=(), kwargs=None):
+        if f is torch.Tensor.double:
+            raise TypeError("this device has no float64")
+        if f is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        return super().__torch_function__(f, types, args, kwargs or {})
+
+
+def test_a_device_without_float64_is_left_for_the_cpu():
+    x, y = normal(0, 40, 2, dtype=torch.float32), normal(1, 50, 2, dtype=torch.float32)
+    there = [points.as_subclass(NoFloat64) for points in (x, y)]
+    assert precision_recall(*there) == precision_recall(x, y)
+
+
 # Nearest neighbours.
 
 

@@ -17,6 +17,7 @@ def test_the_features_are_cosines_and_sines_of_rising_frequencies():
     angle = 2 * math.pi * t[:, None] * frequencies
     torch.testing.assert_close(features, torch.cat([angle.cos(), angle.sin()], 1))
     assert TimeEmbedding(4).frequencies.tolist() == [0.5, 8.0]
+    assert TimeEmbedding(2).frequencies.tolist() == [0.5]
 
 
 @pytest.mark.parametrize("dim", [0, -2, 3])
@@ -59,6 +60,15 @@ def test_loading_keeps_dtype_and_buffer():
     assert model.frequencies is before
     torch.testing.assert_close(before, source.frequencies)
     assert copy.deepcopy(model).frequencies.dtype == torch.float64
+
+
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
+def test_what_has_no_memory_gets_none_unless_it_is_given():
+    make = NETWORKS["embedding alone"]
+    with torch.device("meta"):
+        model = make()
+    model.load_state_dict(make().state_dict())
+    assert frequencies(model).is_meta
 
 
 def test_loading_while_another_device_is_the_default_one():

@@ -52,7 +52,7 @@ class TimeEmbedding(nn.Module):
         """Compute the frequencies anew: no file holds them, and `to_empty` has lost them."""
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
         target = self.frequencies
-        if target.is_meta and local_metadata.get("assign_to_params_buffers", False):
+        if target.is_meta and local_metadata.get("assign_to_params_buffers"):
             target = torch.empty_like(target, device="cpu")  # the weights are taken as they come
         with torch.device("cpu"):
             self.frequencies = target.copy_(self._frequencies())
