@@ -96,6 +96,17 @@ def area(side=3.0):
 """
 
 
+def test_a_table_of_another_module_is_left_as_it_is(monkeypatch):
+    source = "from shelf import TABLE"
+    shelf, module = ModuleType("shelf"), ModuleType("shapes")
+    shelf.TABLE = {"unit": 1}
+    module.__file__ = "shapes.py"
+    monkeypatch.setitem(sys.modules, "shelf", shelf)
+    exec(source, vars(module))
+    mutants.graft(module, compile(source, "shapes.py", "exec"))
+    assert shelf.TABLE == {"unit": 1}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

@@ -199,6 +199,8 @@ def graft(module: ModuleType, code: CodeType) -> None:
 
 def replace(old: Any, new: Any) -> None:
     """Make an object behave like another one, in place, for every reference to it."""
+    if new is old:  # a table of another module, imported by both
+        return
     if inspect.isfunction(new):
         old, new = inspect.unwrap(old), inspect.unwrap(new)
         old.__code__, old.__defaults__ = new.__code__, new.__defaults__
