@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from picture_runs import CONFIG, DATA, fresh_run, step_of
+from picture_runs import CONFIG, CPU, DATA, fresh_run, step_of
 
 from fmtutor import cfm_loss, drop_labels
 from fmtutor.couplings import minibatch_ot
 from fmtutor.images import batches
-from fmtutor.images.batches import batch_loss, seed_of, step_rows
+from fmtutor.images.batches import batch_loss, on_device, parts, seed_of, step_rows
 from fmtutor.images.data import to_float
 from fmtutor.images.prepare import network_config
 from fmtutor.networks import UNet
@@ -152,3 +152,74 @@ def test_gradients_are_computed_outside_of_autocast(monkeypatch):
         config = replace(CONFIG, precision=precision)
         step_of(fresh_run(config), config)
     assert asked == [True, False, False, False]
+
+
+# What decides a run to the bit.
+
+
+def test_seeds_are_those_of_the_first_edition():
+    assert (seed_of(0, "step", 1, 0), seed_of("x")) == (37133330323977370, 5412244524201721)
+
+
+def test_pictures_are_sent_with_their_labels(monkeypatch):
+    meta = torch.device("meta")
+    sent = on_device(replace(DATA, flip=True), CONFIG, meta)
+    assert (sent.pixels.is_meta, sent.labels.is_meta, sent.flip) == (True, True, True)
+    assert on_device(DATA, replace(CONFIG, conditional=False), meta).labels is None
+    asked = []
+    usual = batches.step_rows
+
+    def recorded(*args):
+        asked.append(args)
+        return usual(*args)
+
+    monkeypatch.setattr(batches, "step_rows", recorded)
+    assert len([*parts(sent, CONFIG, 3, replace(CPU, device=meta))]) == 1
+    assert asked == [(CONFIG, 50, 3, meta)]
+
+
+def test_each_process_and_part_has_its_own_pictures():
+    config, sent = replace(CONFIG, accumulate=2), on_device(DATA, CONFIG, CPU.device)
+    rows = step_rows(config, 50, 7)
+    seen = [[*parts(sent, config, 7, replace(CPU, rank=rank, world=2))] for rank in (0, 1)]
+    for rank, own in enumerate(seen):
+        assert len(own) == 2
+        for k, (pixels, labels) in enumerate(own):
+            expected = rows[4 * k + 2 * rank : 4 * k + 2 * rank + 2]
+            assert torch.equal(pixels, DATA.train[expected])
+            assert torch.equal(labels, DATA.train_labels[expected])
+
+
+def test_one_generator_decides_all_draws(global_rng_untouched):
+    model, losses = fresh_run(CONFIG).model, []
+    config = replace(CONFIG, label_dropout=0.5)
+    for seed in (3, 3, 4):
+        g = torch.Generator().manual_seed(seed)
+        draws = {"null": 3, "flip": True, "generator": g}
+        loss = batch_loss(model, DATA.train[:8], DATA.train_labels[:8], config, **draws)
+        losses.append(loss.item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "able", "half"),
+    [
+        ("auto", "cuda", True, True),
+        ("auto", "cuda", False, False),
+        ("auto", "cpu", True, False),
+        ("float32", "cuda", True, False),
+        ("bfloat16", "cuda", False, True),
+        ("bfloat16", "cpu", False, True),
+    ],
+)
+def test_the_precision_is_that_of_the_device(monkeypatch, precision, device, able, half):
+    asked = []
+
+    def supported(*, including_emulation):
+        assert not including_emulation
+        return able
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch, "autocast", lambda *args: asked.append(args))
+    batches.autocast(replace(CONFIG, precision=precision), torch.device(device))
+    assert asked == ([(device, torch.bfloat16)] if half else [])

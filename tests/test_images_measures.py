@@ -9,6 +9,7 @@ import torch
 from scipy.special import ndtr
 
 from fmtutor import CondOT, GaussianMixture
+from fmtutor.images import measures
 from fmtutor.images.datasets import to_float
 from fmtutor.images.measures import (
     bits_per_dimension,
@@ -96,7 +97,12 @@ class Metric:
 
 
 class Means(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
     def forward(self, x):
+        assert x.device == self.weight.device
         assert x.dtype == torch.uint8
         assert x.shape[1] == 3
         return x.double().mean((2, 3))
@@ -109,6 +115,11 @@ def test_inception_features_of_grey_pictures_and_of_colours(monkeypatch):
     means = embed(grey, embedding, batch_size=2)
     assert torch.equal(means, grey.double().mean((2, 3)).expand(5, 3))
     assert torch.equal(embed(colours, inception()), colours.double().mean((2, 3)))
+
+
+def test_inception_lives_where_it_is_wanted(monkeypatch):
+    stand_in(monkeypatch, FrechetInceptionDistance=Metric)
+    assert inception(device="meta")(uint8(0, 5, 1, 4, 4)).is_meta
 
 
 def test_without_weights_the_error_is_one_line(monkeypatch):
@@ -150,6 +161,12 @@ def test_on_a_line_where_each_ball_can_be_counted():
     precision, recall = precision_recall(real, fake, k=1)
     assert precision == pytest.approx(2 / 3)
     assert recall == 0
+
+
+def test_shares_are_numbers():
+    assert [type(share) for share in precision_recall(normal(0, 9, 2), normal(1, 9, 2))] == [
+        float
+    ] * 2
 
 
 def test_a_point_on_the_border_of_a_ball_is_inside():
@@ -235,6 +252,32 @@ def test_the_nearest_of_many_in_order(k):
     assert torch.allclose(distance, expected.values, rtol=1e-12)
 
 
+def test_no_point_is_lost_or_found_twice_between_blocks():
+    data = torch.arange(10_500, dtype=F64)[:, None]
+    for row in (0, 9_998, 9_999, 10_000, 10_001, 10_499):
+        distance, index = nearest_neighbours(data[[row]] + 0.1, data, k=2)
+        other = row + 1 if row < 10_499 else row - 1
+        assert index.tolist() == [[row, other]]
+        assert distance[0].tolist() == pytest.approx([0.1, abs(other - row - 0.1)])
+
+
+def test_distances_belong_to_their_rows_where_the_first_ranking_is_coarse():
+    data = 100 + 1e-3 * normal(0, 60, 784, dtype=torch.float32)
+    distance, index = nearest_neighbours(data[:40] + 1e-4, data, k=60)
+    exact = (data[:40, None] + 1e-4 - data[index]).square().mean(2).sqrt()
+    torch.testing.assert_close(distance, exact)
+    assert torch.equal(distance, distance.sort(dim=1).values)
+    assert torch.equal(index.sort(dim=1).values, torch.arange(60).expand(40, 60))
+
+
+def test_neighbours_are_found_without_a_look():
+    x, data = (torch.empty(n, 3, device="meta") for n in (4, 9))
+    distance, index = nearest_neighbours(x, data, k=2)
+    assert (distance.shape, index.shape) == ((4, 2), (4, 2))
+    assert distance.is_meta
+    assert index.is_meta
+
+
 def test_a_copy_is_at_distance_zero_in_single_precision_too():
     data = normal(0, 500, 784, dtype=torch.float32)
     distance, index = nearest_neighbours(data[[7, 400]], data)
@@ -254,7 +297,9 @@ def test_the_unit_is_that_of_one_coordinate():
     [
         (torch.zeros(2, 3), torch.zeros(5, 4), 1, r"x is \[2, 3\] and data is \[5, 4\]"),
         (torch.zeros(2, 3), torch.zeros(5, 3), 6, r"k must lie in \[1, 5\], but 6 came"),
+        (torch.zeros(2, 3), torch.zeros(5, 3), 0, r"k must lie in \[1, 5\], but 0 came"),
         (torch.zeros(2, 3), torch.full((5, 3), math.inf), 1, "data must be finite"),
+        (torch.full((2, 3), math.nan), torch.zeros(5, 3), 1, "x must be finite"),
     ],
 )
 def test_neighbours_refuse_what_does_not_fit(x, data, k, match):
@@ -342,3 +387,25 @@ def test_the_generator_decides_the_draw(global_rng_untouched):
 def test_bits_refuse_floats():
     with pytest.raises(TypeError, match="uint8"):
         bits_per_dimension(lambda x, t: x, torch.zeros(2, 1, 4, 4))
+
+
+def test_the_settings_reach_the_solver(monkeypatch):
+    given = []
+
+    def log_prob(v, x, **options):
+        given.append(options)
+        return torch.zeros(len(x))
+
+    monkeypatch.setattr(measures, "log_prob", log_prob)
+    g, images = generator(), uint8(0, 1, 1, 2, 2)
+    bits_per_dimension(None, images)
+    options = {"method": "euler", "steps": 7, "divergence": "exact", "generator": g}
+    bits_per_dimension(None, images, **options)
+    default = {"method": "midpoint", "steps": 100, "divergence": "hutchinson", "generator": None}
+    assert given == [default, options]
+
+
+def test_bits_are_computed_without_a_look():
+    images = torch.empty(3, 1, 2, 2, dtype=torch.uint8, device="meta")
+    bits = bits_per_dimension(lambda x, t: -x, images, steps=1, generator=generator())
+    assert (bits.shape, bits.is_meta) == ((3,), True)

@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from picture_runs import CONFIG, CPU, DATA, fresh_run, log_of, quick
 
+from fmtutor.images import prepare
+from fmtutor.images.batches import seed_of
 from fmtutor.images.data import to_float
 from fmtutor.images.prepare import check_fit, network_config, prepare_folder, shared_network
 from fmtutor.images.run import newest_checkpoint
-from fmtutor.networks import UNet
+from fmtutor.networks import UNet, UNetConfig
 
 
 def test_settings_that_do_not_fit_the_data_are_refused(tmp_path):
@@ -59,6 +62,24 @@ def test_what_is_known_of_the_data_is_written():
     assert network_config(CONFIG, DATA) == fresh_run(CONFIG).model.config
 
 
+def test_the_network_is_made_for_the_data():
+    colours = replace(DATA, train=DATA.train.expand(-1, 3, -1, -1))
+    given = {"patch": 2, "width": 8, "mults": (1,), "attention": (), "heads": 1}
+    for conditional, classes in ((True, 3), (False, 0)):
+        config = replace(CONFIG, conditional=conditional)
+        expected = UNetConfig(size=4, channels=3, classes=classes, **given)
+        assert network_config(config, colours) == expected
+
+
+def test_the_seed_of_the_weights_is_one_of_its_own():
+    first = fresh_run(CONFIG).model.first.weight
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(0, "weights"))
+        expected = UNet(network_config(CONFIG, DATA)).first.weight
+    assert torch.equal(first, expected)
+    assert not torch.equal(first, fresh_run(replace(CONFIG, seed=1)).model.first.weight)
+
+
 def test_the_directory_of_a_run(tmp_path):
     run, out = fresh_run(CONFIG), tmp_path / "run"
     out.mkdir()
@@ -82,3 +103,18 @@ def test_alone_the_network_is_called_as_it_is(monkeypatch):
     monkeypatch.setattr(run.model, "compile", lambda: compiled.append(run.model))
     assert shared_network(run, replace(CONFIG, compile=True), CPU) is run.model
     assert compiled == [run.model]
+
+
+def test_among_several_processes_it_shares_its_gradients(monkeypatch):
+    class Sharing:
+        def __init__(self, network):
+            self.network, self.compiled, self.broadcast_buffers = network, False, True
+
+        def compile(self):
+            self.compiled = True
+
+    monkeypatch.setattr(prepare, "DistributedDataParallel", Sharing)
+    run = fresh_run(CONFIG)
+    for compiled in (False, True):
+        net = shared_network(run, replace(CONFIG, compile=compiled), replace(CPU, world=2))
+        assert (net.network, net.compiled, net.broadcast_buffers) == (run.model, compiled, False)

@@ -78,6 +78,11 @@ def test_a_module_of_a_subpackage_has_its_own_tests_or_those_of_the_whole(name, 
 
 ORIGINAL = """
 from dataclasses import dataclass
+from functools import lru_cache
+
+@lru_cache
+def corners(sides=4):
+    return sides + 0
 
 @dataclass(frozen=True)
 class Square:
@@ -125,3 +130,14 @@ def test_a_fault_reaches_all_who_hold_an_object_of_the_module(old, new, expected
     Square, area, unit = module.Square, module.area, module.SQUARES["unit"]
     mutants.graft(module, compile(ORIGINAL.replace(old, new), "shapes.py", "exec"))
     assert (Square().area(), area(), unit.area()) == expected
+
+
+def test_a_fault_reaches_a_function_that_remembers(monkeypatch):
+    module = ModuleType("shapes")
+    monkeypatch.setitem(sys.modules, "shapes", module)
+    module.__file__ = "shapes.py"
+    exec(ORIGINAL, vars(module))
+    corners = module.corners
+    assert corners() == 4
+    mutants.graft(module, compile(ORIGINAL.replace("sides + 0", "sides - 1"), "shapes.py", "exec"))
+    assert corners() == 3

@@ -201,8 +201,10 @@ def replace(old: Any, new: Any) -> None:
     """Make an object behave like another one, in place, for every reference to it."""
     if new is old:  # a table of another module, imported by both
         return
+    if hasattr(old, "cache_clear"):  # what was computed before there was a fault
+        old.cache_clear()
+    old, new = inspect.unwrap(old), inspect.unwrap(new)
     if inspect.isfunction(new):
-        old, new = inspect.unwrap(old), inspect.unwrap(new)
         old.__code__, old.__defaults__ = new.__code__, new.__defaults__
         old.__kwdefaults__ = new.__kwdefaults__
     elif inspect.isclass(new):

@@ -32,7 +32,7 @@ __all__ = [
 PATIENCE = timedelta(hours=2)
 """How long processes wait for each other: the first one may have to read and decode pictures."""
 
-Data = TypeVar("Data")
+_Data = TypeVar("_Data")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def mean_over_ranks(value: Tensor, ranks: Ranks) -> float:
     return value.item()
 
 
-def from_first(make: Callable[[], Data], ranks: Ranks) -> Data:
+def from_first(make: Callable[[], _Data], ranks: Ranks) -> _Data:
     """Return a dataclass, with tensors among its fields, that the first process makes for all.
 
     Args:
@@ -196,7 +196,7 @@ def from_first(make: Callable[[], Data], ranks: Ranks) -> Data:
             sent = own.to(ranks.device)
             dist.broadcast(sent, 0)
             tensors[name] = own if ranks.rank == 0 else sent.cpu()
-    shared: Data = replace(found, **tensors)
+    shared: _Data = replace(found, **tensors)
     return shared
 
 
