@@ -223,3 +223,19 @@ def test_the_precision_is_that_of_the_device(monkeypatch, precision, device, abl
     monkeypatch.setattr(torch, "autocast", lambda *args: asked.append(args))
     batches.autocast(replace(CONFIG, precision=precision), torch.device(device))
     assert asked == ([(device, torch.bfloat16)] if half else [])
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_order_comes_from_memory_that_a_gpu_does_not_wait_for(monkeypatch, device):
+    calls = []
+
+    def to(order, where, *, non_blocking=False):
+        calls.append((where.type, non_blocking))
+        return order
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda order: calls.append("pinned") or order)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    batches._order.cache_clear()
+    step_rows(CONFIG, 50, 0, device)
+    batches._order.cache_clear()
+    assert calls == (["pinned"] if device == "cuda" else []) + [(device, True)]

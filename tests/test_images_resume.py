@@ -10,12 +10,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from picture_runs import CONFIG, DATA, assert_same, fail_at, log_of, quick, state_of, with_network
+from picture_runs import (
+    CONFIG,
+    DATA,
+    assert_same,
+    fail_at,
+    fresh_run,
+    log_of,
+    quick,
+    state_of,
+    with_network,
+)
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fmtutor.images import checkpoint
 from fmtutor.images.checkpoint import load_model
+from fmtutor.images.resume import restore_run
 from fmtutor.images.run import newest_checkpoint
 from fmtutor.images.trainer import Stopped
 
@@ -205,6 +216,24 @@ def test_a_run_goes_on_with_another_rate(copied):
     assert log_of(copied)[-2]["lr"] == 1.0
     assert settings_of(copied)["weight_decay"] == 0.5
     assert load_model(copied / "model.safetensors")[1]["train"]["lr"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 90}, {"lr": 1.0}, {"warmup": 1}, {"decay": 0.1}, {"clip": 2.0}, {"ema": 0.5},
+        {"weight_decay": 0.5}, {"precision": "float32"}, {"compile": True}, {"log_every": 1},
+        {"sample_every": 1}, {"save_every": 1},
+    ],
+)  # fmt: skip
+def test_what_the_schedule_says_may_change(finished, change):
+    run = fresh_run(replace(CONFIG, **change))
+    with pytest.raises(ValueError, match=f"has {next(iter(change))} = .* --reschedule allows it"):
+        restore_run(run, finished)
+    restore_run(run, finished, reschedule=True)
+    assert run.step == 9
+    assert run.seconds > 0
+    assert run.metadata["train"].items() >= change.items()
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 4}, {"label_dropout": 0.5}])
