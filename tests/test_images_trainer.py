@@ -1,5 +1,6 @@
 """The trainer: the loss of the plane, a run that repeats itself, and one that survives its end."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -10,11 +11,13 @@ import time
 import traceback
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from picture_runs import (
     CONFIG,
+    CPU,
     DATA,
     assert_same,
     fail_at,
@@ -22,13 +25,16 @@ from picture_runs import (
     log_of,
     quick,
     state_of,
+    step_of,
     with_network,
 )
 from PIL import Image
 
 from fmtutor.images import checkpoint, trainer
+from fmtutor.images.batches import on_device, seed_of
 from fmtutor.images.checkpoint import load_model
 from fmtutor.images.config import learning_rate
+from fmtutor.images.processes import Ranks
 from fmtutor.images.run import newest_checkpoint
 from fmtutor.images.trainer import Stopped
 from fmtutor.networks import UNet
@@ -149,6 +155,131 @@ def test_without_classes(tmp_path):
     assert model.classes == 0
     with Image.open(tmp_path / "samples" / "step-0000009.png") as grid:
         assert grid.size == (2 * (10 * 5 - 1), 2 * (8 * 5 - 1))
+
+
+def test_a_step_has_the_seeds_of_its_number_and_process(monkeypatch):
+    config, flags = replace(CONFIG, seed=7, accumulate=2), []
+
+    def shared(net, last):
+        flags.append(last)
+        return contextlib.nullcontext()
+
+    told, usual = [], trainer.batch_loss
+
+    def recorded(*args, **given):
+        told.append((given["null"], given["flip"]))
+        return usual(*args, **given)
+
+    monkeypatch.setattr(trainer, "gradients_shared", shared)
+    monkeypatch.setattr(trainer, "batch_loss", recorded)
+    run, g = fresh_run(config), torch.Generator()
+    run.step = 5
+    seen, ranks = (
+        on_device(replace(DATA, flip=True), config, CPU.device),
+        replace(CPU, rank=1, world=2),
+    )
+    with torch.random.fork_rng():
+        trainer.take_step(run, run.model, seen, config, ranks, g)
+        assert torch.initial_seed() == seed_of(7, "dropout", 5, 1)
+    assert g.initial_seed() == seed_of(7, "step", 5, 1)
+    assert flags == [False, True]
+    assert told == [(3, True)] * 2
+
+
+def test_a_step_stays_on_its_device():
+    loss, norm = step_of(fresh_run(CONFIG, "meta"), CONFIG, "meta")
+    assert loss.is_meta
+    assert norm.is_meta
+
+
+def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="batch_size is 51, but there are 50 pictures"):
+        quick(tmp_path / "run", replace(CONFIG, batch_size=51))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_run_begins_with(tmp_path, monkeypatch):
+    told = []
+
+    def restored(run, out, **given):
+        told.append((out, given))
+        run.step = CONFIG.steps
+
+    monkeypatch.setattr(trainer, "restore_run", restored)
+    monkeypatch.setattr(trainer, "start_from", lambda run, path: told.append(path))
+    monkeypatch.setattr(trainer, "prepare_folder", lambda *args: None)
+    monkeypatch.setattr(trainer, "_train", lambda *args: None)
+    monkeypatch.setattr(trainer, "save_average", lambda *args: None)
+    for given in ({}, {"resume": True}, {"resume": True, "reschedule": True}, {"weights": "w"}):
+        quick(tmp_path, **given)
+    assert told == [
+        (tmp_path, {"reschedule": False}), (tmp_path, {"reschedule": True}), Path("w"),
+    ]  # fmt: skip
+
+
+def test_the_bar_shows_where_the_run_is(tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(contextlib.nullcontext):
+        def __init__(self, **given):
+            super().__init__(self)
+            self.given, self.steps, self.shown = given, 0, []
+            bars.append(self)
+
+        def update(self):
+            self.steps += 1
+
+        def set_postfix(self, **given):
+            self.shown.append(given["loss"])
+
+    monkeypatch.setattr(trainer, "tqdm", Bar)
+    trainer.train(CONFIG, DATA, tmp_path)
+    quick(tmp_path, replace(CONFIG, steps=12), resume=True, reschedule=True)
+    about = [bar.given for bar in bars]
+    assert about[0] == {"desc": "train", "total": 9, "initial": 0, "disable": False}
+    assert about[1] == {"desc": "train", "total": 12, "initial": 9, "disable": True}
+    assert [bar.steps for bar in bars] == [9, 3]
+    losses = [line["loss"] for line in log_of(tmp_path) if "loss" in line]
+    assert [shown for bar in bars for shown in bar.shown] == [f"{loss:.4f}" for loss in losses]
+
+
+def test_on_a_gpu_numbers_are_looked_at_now_and_then(tmp_path, monkeypatch):
+    """A device of another kind than the CPU is stood in for; it sees how often it is asked."""
+    looks = []
+    usual = trainer._refuse_nan
+    monkeypatch.setattr(
+        trainer, "_refuse_nan", lambda *args: looks.append(args[3].step) or usual(*args)
+    )
+
+    @contextlib.contextmanager
+    def joined(device):
+        yield replace(CPU, device=Quiet())
+
+    class Quiet:
+        """The CPU, by another name."""
+
+        type = "quiet"
+
+    for name in ("on_device", "begin_run", "shared_network"):
+        act = getattr(trainer, name)
+
+        def on_cpu(*args, act=act):
+            return act(*(cpu(a) for a in args))
+
+        monkeypatch.setattr(trainer, name, on_cpu)
+
+    def cpu(value):
+        if isinstance(value, Quiet):
+            return torch.device("cpu")
+        return CPU if isinstance(value, Ranks) else value
+
+    step, generator = trainer.take_step, torch.Generator
+    monkeypatch.setattr(trainer, "take_step", lambda *args: step(*(cpu(a) for a in args)))
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": generator())
+    monkeypatch.setattr(trainer, "join_processes", joined)
+    config = replace(CONFIG, steps=110, log_every=60, save_every=1000)
+    quick(tmp_path, config)
+    assert looks == [50, 60, 100, 110]
 
 
 # Ends that come early.
