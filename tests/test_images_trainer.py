@@ -164,11 +164,13 @@ def test_a_step_has_the_seeds_of_its_number_and_process(monkeypatch):
         flags.append(last)
         return contextlib.nullcontext()
 
-    told, usual = [], trainer.batch_loss
+    told, parts, usual = [], [], trainer.batch_loss
 
     def recorded(*args, **given):
+        assert given["generator"] is g
         told.append((given["null"], given["flip"]))
-        return usual(*args, **given)
+        parts.append(usual(*args, **given))
+        return parts[-1]
 
     monkeypatch.setattr(trainer, "gradients_shared", shared)
     monkeypatch.setattr(trainer, "batch_loss", recorded)
@@ -179,11 +181,14 @@ def test_a_step_has_the_seeds_of_its_number_and_process(monkeypatch):
         replace(CPU, rank=1, world=2),
     )
     with torch.random.fork_rng():
-        trainer.take_step(run, run.model, seen, config, ranks, g)
+        loss, _ = trainer.take_step(run, run.model, seen, config, ranks, g)
         assert torch.initial_seed() == seed_of(7, "dropout", 5, 1)
     assert g.initial_seed() == seed_of(7, "step", 5, 1)
     assert flags == [False, True]
     assert told == [(3, True)] * 2
+    assert loss.item() == pytest.approx(sum(part.item() for part in parts) / 2)
+    assert not loss.requires_grad
+    assert run.optimizer.param_groups[0]["lr"] == learning_rate(config, 5)
 
 
 def test_a_step_stays_on_its_device():
