@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from fmtutor.continuity import divergence
 from fmtutor.networks import MLP, TimeEmbedding
 
 
@@ -202,37 +201,6 @@ def test_bad_labels_are_refused():
 
 
 # The divergence in closed form.
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("dim", [1, 2, 5])
-@pytest.mark.parametrize("classes", [0, 3])
-def test_divergence_in_closed_form_is_that_of_automatic_differentiation(depth, dim, classes):
-    torch.manual_seed(depth)
-    model = MLP(dim, 16, depth, classes=classes).double()
-    x = torch.randn(600, dim, dtype=torch.float64)  # more points than one group holds
-    for t in (torch.rand(600, dtype=torch.float64), 0.3):
-        velocity, found = model.with_divergence()(x, t)
-        torch.testing.assert_close(velocity, model(x, t), atol=1e-14, rtol=0)
-        torch.testing.assert_close(found, divergence(model, x, t), atol=1e-14, rtol=0)
-        assert found.abs().median() > 1e-5
-        assert not velocity.requires_grad
-        assert not found.requires_grad
-
-
-def test_divergence_in_closed_form_is_of_the_weights_at_the_call():
-    model, x = MLP(2, 8, 3).double(), torch.randn(4, 2, dtype=torch.float64)
-    before = model.with_divergence()(x, 0.5)[1]
-    with torch.no_grad():
-        model.layers[0].weight.mul_(2)
-    after = model.with_divergence()(x, 0.5)[1]
-    assert (before - after).abs().min() > 0
-    torch.testing.assert_close(after, divergence(model, x, 0.5))
-
-
-def test_divergence_in_closed_form_refuses_what_the_network_refuses():
-    with pytest.raises(ValueError, match=r"x must have shape \[b 2\], but \[4, 3\] came"):
-        MLP(2).with_divergence()(torch.randn(4, 3), 0.5)
 
 
 def test_under_autocast_the_result_has_the_dtype_of_the_points():
