@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fmtutor.checking import check_cond, check_points, check_same
 
-__all__ = ["independent", "minibatch_ot", "within_labels"]
+__all__ = ["in_common_unit", "independent", "minibatch_ot", "within_labels"]
 
 
 def independent(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
@@ -110,22 +110,35 @@ def within_labels(
     return coupled
 
 
+def in_common_unit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two sets of points about their common mean, in the unit of their largest coordinate.
+
+    No square overflows or vanishes then, and no digits are lost to an offset that all points share.
+
+    Args:
+        x: Points `[n d]`.
+        y: Points `[m d]`.
+
+    Returns:
+        The points, and the unit, 0-d.
+
+    Chapter: couplings
+    """
+    with torch.no_grad():
+        unit = torch.maximum(x.abs().max(), y.abs().max()).clamp(min=torch.finfo(x.dtype).tiny)
+        centre = 0.5 * ((x / unit).mean(0) + (y / unit).mean(0))
+    return x / unit - centre, y / unit - centre, unit
+
+
 # Up to here the solver is done before potentials are.
 _SMALL = 64
 
 
 def _cost(x: Tensor, y: Tensor) -> NDArray[np.floating]:
-    """Return squared distances `[b b]`, in a unit in which they can neither overflow nor vanish.
-
-    About the middle of all points no digits are lost to an offset that they share.
-    """
+    """Return squared distances `[b b]`, in a unit of their own."""
     x, y = (points.float() if points.element_size() < 4 else points for points in (x, y))
-    scale = torch.maximum(x.abs().max(), y.abs().max()).clamp(min=torch.finfo(x.dtype).tiny)
-    x, y = x / scale, y / scale
-    centre = 0.5 * (x.mean(0) + y.mean(0))
-    x, y = x - centre, y - centre
-    spread = torch.maximum(x.abs().max(), y.abs().max()).clamp(min=torch.finfo(x.dtype).tiny)
-    cost: NDArray[np.floating] = torch.cdist(x / spread, y / spread).square().cpu().numpy()
+    x, y, _ = in_common_unit(x, y)
+    cost: NDArray[np.floating] = torch.cdist(x, y).square().cpu().numpy()
     return cost
 
 

@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fmtutor.checking import as_float64, as_generator, check_count, check_points
+from fmtutor.couplings import in_common_unit
 
 __all__ = [
     "energy_distance",
@@ -81,7 +82,7 @@ def wasserstein(x: Tensor, y: Tensor, *, p: float = 2.0) -> Tensor:
     if len(x) != len(y):
         raise ValueError(f"x and y must hold equally many points, but {len(x)} and {len(y)} came")
     _check_exponent(p)
-    x, y, unit = _in_unit(x, y)
+    x, y, unit = in_common_unit(x, y)
     with torch.no_grad():
         cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
         _, column = linear_sum_assignment(cost.cpu().numpy())
@@ -110,7 +111,7 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     Reference: szekely2013
     Chapter: sampling
     """
-    x, y, unit = _in_unit(*_samples(x, y))
+    x, y, unit = in_common_unit(*_samples(x, y))
     square = 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
     return unit.sqrt() * square.clamp(min=0).sqrt()
 
@@ -194,20 +195,6 @@ def _power_mean(distance: Tensor, p: float) -> Tensor:
     unit = distance.detach().max().clamp(min=torch.finfo(distance.dtype).tiny)
     mean: Tensor = unit * (distance / unit).pow(p).mean().pow(1 / p)
     return mean
-
-
-def _in_unit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two samples about their common mean, in the unit of their largest coordinate, and it.
-
-    No square overflows then, and no digits are lost to an offset that all points share.
-    """
-    tiny = torch.finfo(x.dtype).tiny
-    size = torch.maximum(x.detach().abs().max(), y.detach().abs().max()).clamp(min=tiny)
-    x, y = x / size, y / size
-    centre = 0.5 * (x.detach().mean(0) + y.detach().mean(0))
-    x, y = x - centre, y - centre
-    unit = torch.maximum(x.detach().abs().max(), y.detach().abs().max()).clamp(min=tiny)
-    return x / unit, y / unit, size * unit
 
 
 def _samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

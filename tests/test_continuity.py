@@ -361,3 +361,58 @@ def test_residual_refuses_bad_input():
         continuity_residual(log_prob, v, good.long(), 0.5)
     with pytest.raises(ValueError, match="t has shape"):
         continuity_residual(log_prob, v, good, torch.zeros(2, 1))
+
+
+# Probes, and what no graph was left for.
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_random_probes_are_signs_whose_squares_add_up_to_one(count):
+    x = torch.zeros(500, 2, 3, dtype=F64)
+    g = torch.Generator().manual_seed(0)
+    probes = divergence_probes(x, "hutchinson", g, count)
+    assert probes.shape == (count, *x.shape)
+    torch.testing.assert_close(probes.abs(), torch.full_like(probes, count**-0.5))
+    torch.testing.assert_close(probes.square().sum(0), torch.ones_like(x))
+    assert probes.mean().abs() < 0.05
+    assert not torch.equal(probes[0], probes[-1]) or count == 1
+
+
+def test_the_mode_of_the_caller_changes_no_divergence():
+    a = torch.tensor([[0.5, 1.0], [-2.0, 0.25]], dtype=F64)
+    with torch.inference_mode():
+        x, t = torch.ones(3, 2, dtype=F64), torch.full((3,), 0.5, dtype=F64)
+        found = divergence(lambda x, t: t[:, None] * (x @ a.clone().T).square(), x, t)
+    with torch.no_grad():
+        expected = divergence(lambda x, t: t[:, None] * (x @ a.T).square(), x.clone(), t.clone())
+    torch.testing.assert_close(found, expected)
+    assert found.abs().min() > 0.1
+
+
+def test_a_field_without_a_graph_is_told_from_one_that_does_not_depend_on_x():
+    x = torch.randn(4, 2, dtype=F64)
+
+    @torch.no_grad()
+    def unrecorded(x, t):
+        assert not x.requires_grad or not torch.is_grad_enabled()
+        return -x
+
+    with pytest.raises(ValueError, match=r"depends on x, .* was not recorded"):
+        divergence(unrecorded, x, 0.5)
+    seen = []
+
+    def constant(x, t):
+        seen.append(x.requires_grad)
+        return torch.ones_like(x)
+
+    assert divergence(constant, x, 0.5).tolist() == [0.0] * 4
+    assert seen == [True, False]
+
+
+def test_a_field_that_cannot_be_called_is_refused():
+    with pytest.raises(
+        TypeError, match=r"the field must be called as v\(x, t\), but the class MLP"
+    ):
+        divergence(MLP, torch.zeros(2, 2), 0.5)
+    with pytest.raises(TypeError, match=r"v\(x, t\) must be a torch.Tensor, but a NoneType came"):
+        divergence(lambda x, t: None, torch.zeros(2, 2), 0.5)

@@ -14,6 +14,7 @@ from fmtutor import (
     CondOT,
     Cosine,
     GaussianMixture,
+    PathSample,
     VariancePreserving,
     cfm_loss,
     fm_loss,
@@ -509,3 +510,38 @@ def test_a_loss_under_autocast():
         rough = cfm_loss(model, x1, x0=x0, t=t)
     assert rough.dtype == torch.float32
     assert rough.item() == pytest.approx(cfm_loss(model, x1, x0=x0, t=t).item(), rel=0.02)
+
+
+def test_what_is_no_batch_is_refused_before_the_field_is_asked():
+    def never(x, t):
+        raise AssertionError("asked")
+
+    def noise(x1, generator):
+        raise AssertionError("drawn")
+
+    for bad, error, message in (
+        (torch.zeros(0, 2), ValueError, "x1 must be a non-empty batch"),
+        (torch.tensor(1.0), ValueError, r"non-empty batch \[b ...\], but its shape is \[\]"),
+        ([1.0], TypeError, "x1 must be a torch.Tensor, but a list"),
+    ):
+        with pytest.raises(error, match=message):
+            cfm_loss(never, bad, noise=noise)
+    with pytest.raises(TypeError, match=r"weights are torch.float32, but xt is torch.float64"):
+        fm_loss(MLP(), lambda x, t: x, normal(0, 3, 2), 0.5)
+
+
+def test_tokens_are_data_too():
+    class Kept:
+        def sample(self, x0, x1, t, *, generator=None):
+            assert t.dtype == torch.float32
+            return PathSample(x0, x1, t, x0, x1)
+
+    tokens = torch.tensor([[1, 2], [3, 4]])
+    loss = cfm_loss(
+        lambda x, t: x,
+        tokens,
+        path=Kept(),
+        noise=lambda x1, g: x1 + 1,
+        distance=lambda prediction, target: (prediction - target).sum(),
+    )
+    assert loss.item() == 4
