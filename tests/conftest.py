@@ -74,4 +74,4 @@ def live_server(browser, tmp_path_factory):
 def live(live_server):
     """Opens a page with live figures: `page = live(FlowPlayer())`; see browsing.py."""
     yield live_server
-    live_server.close()
+    live_server.release()
