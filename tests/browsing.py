@@ -274,15 +274,16 @@ class LivePages:
         page.trouble.clear()
         return page
 
-    def release(self):
-        """Take the pages back; nothing of what they held goes on."""
-        for page in self.taken:
+    def release(self, first=0):
+        """Take back the pages from the first on; nothing of what they held goes on."""
+        pages = self.taken[first:]
+        for page in pages:
             page.unroute_all()
             page.context.set_offline(False)
             page.mouse.move(0, 0)
             page.goto("about:blank")
-        self.free += self.taken
-        self.taken.clear()
+        self.free += pages
+        del self.taken[first:]
 
 
 def ink(page, index=0):
