@@ -26,30 +26,36 @@ DESKTOP, PHONE = (1280, 900), (375, 800)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 120_000  # milliseconds: a busy machine is slow, not broken
 
-# A picture of the canvas as numbers: how much ink there is, and where its centre lies.
-INK = """
-(canvas) => {
+# The pixels of a canvas, and its size. They are read from a copy: a canvas that is read often is no
+# longer drawn as on a reader's screen.
+PIXELS = """((canvas) => {
   const { width, height } = canvas;
-  const copy = Object.assign(document.createElement('canvas'), { width, height });
+  const copy = (window.copy ??= document.createElement('canvas'));
+  if (copy.width !== width || copy.height !== height) Object.assign(copy, { width, height });
   const context = copy.getContext('2d', { willReadFrequently: true });
+  context.globalCompositeOperation = 'copy';
   context.drawImage(canvas, 0, 0);
-  const pixels = context.getImageData(0, 0, width, height).data;
+  return [context.getImageData(0, 0, width, height).data, width, height];
+})"""
+
+# A picture of the canvas as numbers: how much ink there is, and where its centre lies.
+INK = f"""
+(canvas) => {{
+  const [pixels, width, height] = {PIXELS}(canvas);
   let [ink, x, y] = [0, 0, 0];
-  for (let i = 3; i < pixels.length; i += 4) {
+  for (let i = 3; i < pixels.length; i += 4) {{
     const place = (i - 3) / 4;
     ink += pixels[i];
     x += pixels[i] * (place % width) / width;
     y += pixels[i] * Math.floor(place / width) / height;
-  }
+  }}
   return [ink / 255, x / ink, y / ink].map((v) => Math.round(1e4 * v) / 1e4);
-}
+}}
 """
 
 # All that a figure shows: its line of text, and the pixels of its canvas.
-LOOK = """
-(figure) => figure.querySelector('.fm-readout').textContent
-  + figure.querySelector('.fm-canvas').toDataURL()
-"""
+LOOK = """((figure) => figure.querySelector('.fm-readout').textContent
+  + figure.querySelector('.fm-canvas').toDataURL())"""
 
 # All that a figure shows, once it has drawn all that was asked for and nothing is on its way: it
 # says so itself (figure.js), from the very event that asks for something on.
@@ -61,7 +67,7 @@ async (figure, patience) => {{
     if (performance.now() > end) throw Error('the figure does not settle');
     await new Promise(requestAnimationFrame);
   }}
-  return ({LOOK})(figure);
+  return {LOOK}(figure);
 }}
 """
 
@@ -74,11 +80,11 @@ async (figure, patience) => {{
   while (same < 10) {{
     if (performance.now() > end) throw Error('the figure does not come to rest');
     await new Promise(requestAnimationFrame);
-    const now = figure.dataset.frames + ({LOOK})(figure);
+    const now = figure.dataset.frames + {LOOK}(figure);
     same = now === seen ? same + 1 : 0;
     seen = now;
   }}
-  return ({LOOK})(figure);
+  return {LOOK}(figure);
 }}
 """
 
@@ -310,7 +316,7 @@ def rests(figure):
 def changes(figure, before):
     """Wait until a figure shows something else than before."""
     figure.page.wait_for_function(
-        f"([figure, before]) => ({LOOK})(figure) !== before",
+        f"([figure, before]) => {LOOK}(figure) !== before",
         arg=[figure.element_handle(), before],
     )
 

@@ -7,6 +7,7 @@ import pytest
 from browsing import (
     LOOK,
     PHONE,
+    PIXELS,
     SHIFTS,
     changes,
     damaged,
@@ -67,17 +68,13 @@ def test_at_rest_it_is_sharp_and_shifts_nothing(phone):
 
 
 # Whether light ink, none of it transparent, is on the canvas.
-LIGHT_INK = """
-(canvas) => {
-  const { width, height } = canvas;
-  const copy = Object.assign(document.createElement('canvas'), { width, height });
-  const context = copy.getContext('2d', { willReadFrequently: true });
-  context.drawImage(canvas, 0, 0);
-  const pixels = context.getImageData(0, 0, width, height).data;
+LIGHT_INK = f"""
+(canvas) => {{
+  const [pixels] = {PIXELS}(canvas);
   for (let i = 0; i < pixels.length; i += 4)
     if (pixels[i + 3] > 200 && Math.min(...pixels.subarray(i, i + 3)) > 190) return true;
   return false;
-}
+}}
 """
 INKED = ("PathExplorer", "PosteriorExplorer")  # they draw with the ink of the text
 
@@ -152,7 +149,7 @@ async (figure, [first, then]) => {
   }
   acts[then]();
 }
-""".replace("LOOK", f"({LOOK.strip()})")
+""".replace("LOOK", LOOK)
 
 
 @those(lambda case: case.play)
