@@ -245,3 +245,19 @@ def test_random_numbers_are_reproducible_and_normal():
 def test_the_package_does_not_load_the_figures():
     code = "import sys, fmtutor; sys.exit('fmtutor.widgets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+TESTS = Path(__file__).parent
+BROWSING = [
+    file
+    for file in TESTS.glob("*.py")
+    if re.search(r"^(from|import) browsing", file.read_text("utf-8"), re.M)
+]
+
+
+@pytest.mark.parametrize("file", [TESTS / "browsing.py", *BROWSING], ids=lambda file: file.stem)
+def test_a_test_in_a_browser_waits_for_what_it_looks_at_and_never_for_time(file):
+    waits = "wait_for_" + "timeout", "time." + "sleep", "from time " + "import", "set" + "Timeout"
+    source = file.read_text("utf-8")
+    assert [wait for wait in waits if wait in source] == []
+    assert len(BROWSING) > 10
