@@ -68,8 +68,8 @@ def outputs(model: MLP, n: int, labels: list[int | None]) -> dict[str, Any]:
     x = (2 * torch.arange(1.0, n * model.dim + 1).sin()).round(decimals=3).reshape(n, model.dim)
     with torch.no_grad():
         v = [model(x, 0.6) if y is None else model(x, 0.6, y) for y in labels]
-    x, *v = ([[round(u, 5) for u in row] for row in rows.tolist()] for rows in (x, *v))
-    return {"x": x, "t": 0.6, "labels": labels, "velocities": v}
+    at, *found = ([[round(u, 5) for u in row] for row in rows.tolist()] for rows in (x, *v))
+    return {"x": at, "t": 0.6, "labels": labels, "velocities": found}
 
 
 def record() -> None:
