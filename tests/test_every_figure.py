@@ -191,8 +191,10 @@ def test_what_moves_rests_while_its_tab_is_hidden_or_it_is_out_of_view(phone):
 PLAY_A_LITTLE = """
 async (figure) => {
   const time = figure.querySelector("[aria-label='time t']");
+  const end = performance.now() + 60_000;
   figure.querySelector('.fm-start').click();
-  while (Number(time.value) < 0.3) await new Promise(requestAnimationFrame);
+  while (Number(time.value) < 0.3 && performance.now() < end)
+    await new Promise(requestAnimationFrame);
   figure.querySelector('.fm-start').click();
 }
 """
