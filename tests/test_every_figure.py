@@ -83,6 +83,9 @@ def test_at_rest_it_is_sharp_and_shifts_nothing(phone):
     assert size == pytest.approx([2, 2], rel=0.005), "as many pixels as the screen has"
     assert rests(figure) == settled(figure), "nothing moves by itself"
     assert phone.locator(".fm-playing").count() == 0
+    if CASES[phone.name].play == "Play":
+        time = phone.get_by_label("time t", exact=True).input_value()
+        assert float(time) == make(phone.name).time, "nothing has played"
     assert not phone.trouble, phone.trouble
 
 
