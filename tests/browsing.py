@@ -26,29 +26,76 @@ DESKTOP, PHONE = (1280, 900), (375, 800)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 120_000  # milliseconds: a busy machine is slow, not broken
 
-# A picture of the canvas as numbers: how much ink there is, and where its centre lies.
-INK = """
-(canvas) => {
+# The pixels of a canvas, and its size. They are read from a copy: a canvas that is read often is no
+# longer drawn as on a reader's screen.
+PIXELS = """((canvas) => {
   const { width, height } = canvas;
-  const copy = Object.assign(document.createElement('canvas'), { width, height });
+  const copy = (window.copy ??= document.createElement('canvas'));
+  if (copy.width !== width || copy.height !== height) Object.assign(copy, { width, height });
   const context = copy.getContext('2d', { willReadFrequently: true });
+  context.globalCompositeOperation = 'copy';
   context.drawImage(canvas, 0, 0);
-  const pixels = context.getImageData(0, 0, width, height).data;
+  return [context.getImageData(0, 0, width, height).data, width, height];
+})"""
+
+# A picture of the canvas as numbers: how much ink there is, and where its centre lies.
+INK = f"""
+(canvas) => {{
+  const [pixels, width, height] = {PIXELS}(canvas);
   let [ink, x, y] = [0, 0, 0];
-  for (let i = 3; i < pixels.length; i += 4) {
+  for (let i = 3; i < pixels.length; i += 4) {{
     const place = (i - 3) / 4;
     ink += pixels[i];
     x += pixels[i] * (place % width) / width;
     y += pixels[i] * Math.floor(place / width) / height;
-  }
+  }}
   return [ink / 255, x / ink, y / ink].map((v) => Math.round(1e4 * v) / 1e4);
-}
+}}
 """
 
 # All that a figure shows: its line of text, and the pixels of its canvas.
-LOOK = """
-(figure) => figure.querySelector('.fm-readout').textContent
-  + figure.querySelector('.fm-canvas').toDataURL()
+LOOK = """((figure) => figure.querySelector('.fm-readout').textContent
+  + figure.querySelector('.fm-canvas').toDataURL())"""
+
+# All that a figure shows, once it has drawn all that was asked for and nothing is on its way: it
+# says so itself (figure.js), from the very event that asks for something on.
+SETTLED = f"""
+async (figure, patience) => {{
+  const end = performance.now() + patience;
+  while (!figure.hasAttribute('data-settled')) {{
+    if (!figure.isConnected) throw Error('the figure is gone');
+    if (performance.now() > end) throw Error('the figure does not settle');
+    await new Promise(requestAnimationFrame);
+  }}
+  return {LOOK}(figure);
+}}
+"""
+
+# All that a figure shows, once it drew nothing and showed the same for ten frames of the browser
+# in a row: what is to rest may say what it likes.
+RESTS = f"""
+async (figure, patience) => {{
+  const end = performance.now() + patience;
+  let [seen, same] = ['', 0];
+  while (same < 10) {{
+    if (performance.now() > end) throw Error('the figure does not come to rest');
+    await new Promise(requestAnimationFrame);
+    const now = figure.dataset.frames + {LOOK}(figure);
+    same = now === seen ? same + 1 : 0;
+    seen = now;
+  }}
+  return {LOOK}(figure);
+}}
+"""
+
+# How far the page has shifted while it came to life, once two more frames are over.
+SHIFTS = """
+async () => {
+  for (let k = 0; k < 2; k++) await new Promise(requestAnimationFrame);
+  const observer = new PerformanceObserver(() => {});
+  observer.observe({ type: 'layout-shift', buffered: true });
+  return observer.takeRecords().reduce((sum, { value }) => sum + value, 0);
+}
 """
 
 # Whether a line of text does not fit into its place.
@@ -163,11 +210,10 @@ def live_html(*figures, theme="light", damage=None, above=16):
         damage(state["state"])
     parts = []
     for figure, view in zip(figures, data["view_specs"], strict=True):
-        bundle, _ = figure._repr_mimebundle_()
         before, behind = live_figures.frame(figure.get_state())
         parts.append(
             f'<figure>{before}<img alt="A live figure." src="data:image/png;base64,'
-            f'{bundle["image/png"]}">{behind}<script type="{live_figures.VIEW}">'
+            f'{picture(figure)}">{behind}<script type="{live_figures.VIEW}">'
             f"{json.dumps(view)}</script></div></figure>"
         )
     text = json.dumps(state).replace("</", "<\\/")
@@ -175,74 +221,109 @@ def live_html(*figures, theme="light", damage=None, above=16):
     return PAGE.format(theme=html.escape(theme), figures=places, state=text, above=above)
 
 
+PICTURES = {}
+
+
+def picture(figure):
+    """The picture that stands in for a figure; drawn once for each state."""
+    key = repr(figure)
+    if key not in PICTURES:
+        PICTURES[key] = base64.b64encode(figure.picture()).decode("ascii")
+    return PICTURES[key]
+
+
 class LivePages:
-    """Opens pages with live figures; `live(figure)` in a test."""
+    """Opens pages with live figures; `live(figure)` in a test.
+
+    To make a context and a page in it takes a browser a second of its processor, to go elsewhere
+    with a page a fifth of it. So a page that a test has left is taken by the next one, which sets
+    size, theme and motion as it wants them, and loads a document of its own.
+    """
 
     def __init__(self, browser, address, folder):
         self.browser, self.address, self.folder = browser, address, folder
-        self.contexts = []
+        self.free, self.taken, self.documents = [], [], 0
         for file in (ASSETS / "custom.css", ASSETS / "widgets.mjs"):
             shutil.copy(file, folder)
         shutil.copy(live_figures.WIDGETS / live_figures.STYLE, folder)
 
-    def __call__(
-        self, *figures, size=DESKTOP, theme="light", damage=None, above=16, alive=True, **context
-    ):
+    def __call__(self, *figures, damage=None, above=16, alive=True, theme="light", **settings):
         """A page that holds the figures; with `alive` it waits until each of them has drawn."""
-        name = f"page-{len(self.contexts)}.html"
+        self.documents += 1
+        name = f"page-{self.documents}.html"
         text = live_html(*figures, theme=theme, damage=damage, above=above)
         (self.folder / name).write_text(text, "utf-8")
-        opened = self.browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=theme, **context
-        )
-        self.contexts.append(opened)
-        opened.set_default_timeout(PATIENCE)
-        page = opened.new_page()
-        watch(page, self.address)
+        page = self.page(theme=theme, **settings)
         page.goto(self.address + name)
         if alive:
             for place in page.locator(".fm-live").all():
                 place.scroll_into_view_if_needed()
-                line = place.locator(".fm-figure .fm-readout:not(:empty)")
-                line.wait_for()
+                settled(place.locator(".fm-figure"))
+                line = place.locator(".fm-readout:not(:empty)")
                 assert not line.evaluate(CUT_OFF), f"cut off: {line.inner_text()}"
             page.evaluate("() => scrollTo(0, 0)")
         return page
 
-    def close(self):
-        for context in self.contexts:
-            context.close()
-        self.contexts.clear()
+    def page(self, size=DESKTOP, theme="light", reduced_motion="no-preference", **context):
+        """An empty page, in a context of its own kind; its troubles are forgotten."""
+        page = next((page for page in self.free if page.kind == context), None)
+        if page is None:
+            page = self.browser.new_context(**context).new_page()
+            page.context.set_default_timeout(PATIENCE)
+            page.kind = context
+            watch(page, self.address)
+        else:
+            self.free.remove(page)
+        self.taken.append(page)
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.emulate_media(color_scheme=theme, reduced_motion=reduced_motion)
+        page.trouble.clear()
+        return page
+
+    def release(self, first=0):
+        """Take back the pages from the first on; nothing of what they held goes on."""
+        pages = self.taken[first:]
+        for page in pages:
+            page.unroute_all()
+            page.context.set_offline(False)
+            page.mouse.move(0, 0)
+            page.goto("about:blank")
+        self.free += pages
+        del self.taken[first:]
 
 
 def ink(page, index=0):
-    """What is on a canvas: the amount of ink, and its centre."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+    """What is on a canvas, once all is drawn: the amount of ink, and its centre."""
+    drawn(page, index)
     return page.locator(".fm-canvas").nth(index).evaluate(INK)
 
 
+def drawn(page, index=0):
+    """Wait until a live figure has drawn all that was asked for."""
+    settled(page.locator(".fm-figure").nth(index))
+
+
 def settled(figure):
-    """What a figure shows (a locator), once it shows the same twice, a moment apart."""
-    seen = None
-    for _ in range(PATIENCE // 150):
-        before, seen = seen, figure.evaluate(LOOK)
-        if before == seen and figure.locator(".fm-readout").inner_text() != "":
-            return seen
-        figure.page.wait_for_timeout(150)
-    raise AssertionError("the figure does not come to rest")
+    """What a figure shows (a locator), once it has drawn all that was asked for."""
+    return figure.evaluate(SETTLED, PATIENCE)
+
+
+def rests(figure):
+    """What a figure shows (a locator), once nothing is drawn in frame after frame."""
+    return figure.evaluate(RESTS, PATIENCE)
 
 
 def changes(figure, before):
     """Wait until a figure shows something else than before."""
     figure.page.wait_for_function(
-        f"([figure, before]) => ({LOOK})(figure) !== before",
+        f"([figure, before]) => {LOOK}(figure) !== before",
         arg=[figure.element_handle(), before],
-        polling=50,
     )
 
 
 def readout(page, index=0):
-    """The line of text of a live figure."""
+    """The line of text of a live figure, once all is drawn."""
+    drawn(page, index)
     return page.locator(".fm-figure .fm-readout").nth(index).inner_text()
 
 
@@ -271,12 +352,36 @@ def no_buffers(state):
         model.pop("buffers", None)
 
 
-def picture_stays(page):
-    """Assert that a damaged figure has left its picture and a sentence, and no other trouble."""
-    page.locator("p.fm-sentence").filter(has_text="could not come to life").wait_for()
-    assert page.locator(".fm-picture img").is_visible()
-    assert page.locator(".fm-figure").count() == 0
+def damaged(live, figures, damages, **settings):
+    """A page of figures, each damaged in its own way, once each lives or has left its picture.
+
+    Returns the page, and for each figure whether it lives.
+    """
+
+    def damage(state):
+        for figure, harm in zip(figures, damages, strict=True):
+            names = (figure.model_id, figure.layout.model_id)
+            part = {name: state.pop(name) for name in names}
+            harm(part)
+            state |= part
+
+    page = live(*figures, damage=damage, alive=False, **settings)
+    alive = []
+    for place in page.locator(".fm-live").all():
+        place.scroll_into_view_if_needed()
+        place.locator("p.fm-sentence:visible, .fm-figure[data-settled]").first.wait_for()
+        alive.append(place.locator(".fm-figure").count() == 1)
+        assert place.locator(".fm-picture img").is_visible() != alive[-1]
     assert [t for t in page.trouble if not t.startswith("warning: A live figure")] == []
+    return page, alive
+
+
+def pictures_stay(live, make, damages):
+    """Assert that of a figure, however damaged, its picture and a sentence are left, no trouble."""
+    page, alive = damaged(live, [make() for _ in damages], damages)
+    assert not any(alive), alive
+    sentences = page.locator("p.fm-sentence").filter(has_text="could not come to life")
+    assert sentences.count() == len(damages)
 
 
 def fits_a_phone(page):
@@ -308,10 +413,11 @@ def control(page, label):
 
 
 def slide(page, label, value):
-    """Move a slider to a value, as a reader's hand would, and wait for the next frame."""
-    control(page, label).evaluate(
+    """Move a slider to a value, as a reader's hand would, and wait until that is drawn."""
+    slider = control(page, label)
+    slider.evaluate(
         "(input, value) => { input.value = value;"
         " input.dispatchEvent(new Event('input', { bubbles: true })); }",
         str(value),
     )
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+    settled(page.locator(".fm-figure").filter(has=slider))

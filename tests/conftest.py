@@ -73,5 +73,6 @@ def live_server(browser, tmp_path_factory):
 @pytest.fixture
 def live(live_server):
     """Opens a page with live figures: `page = live(FlowPlayer())`; see browsing.py."""
+    before = len(live_server.taken)  # pages that a whole module keeps
     yield live_server
-    live_server.close()
+    live_server.release(before)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, no_buffers, picture_stays, poison, readout, slide
+from browsing import change, control, drawn, ink, no_buffers, pictures_stay, poison, readout, slide
 from traitlets import TraitError
 
 from fmtutor.widgets import ContinuityExplorer
@@ -138,13 +138,13 @@ def test_the_ends_are_dragged_and_moved_by_keys(live):
     right.focus()
     for _ in range(6):
         page.keyboard.press("Shift+ArrowLeft")
-    ink(page)
+    drawn(page)
     # The ends keep their order and their distance.
     assert left.get_attribute("aria-valuetext").startswith("0.00")
     assert right.get_attribute("aria-valuetext").startswith("0.20")
     left.focus()
     page.keyboard.press("Shift+ArrowRight")
-    ink(page)
+    drawn(page)
     assert left.get_attribute("aria-valuetext").startswith("0.00")
     box = right.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -152,13 +152,12 @@ def test_the_ends_are_dragged_and_moved_by_keys(live):
     page.mouse.down()
     page.mouse.move(x + 60, y + 30, steps=3)
     page.mouse.up()
-    ink(page)
+    drawn(page)
     assert right.bounding_box()["x"] == pytest.approx(box["x"] + 60, abs=1.5)
     assert right.bounding_box()["y"] == pytest.approx(box["y"], abs=0.1)
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("damage", [poison, no_buffers, change(interval=[1.0, 1.0])])
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(ContinuityExplorer(), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [poison, no_buffers, change(interval=[1.0, 1.0])]
+    pictures_stay(live, ContinuityExplorer, damages)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, no_buffers, picture_stays, poison, readout, says, slide
+from browsing import change, control, ink, no_buffers, pictures_stay, poison, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor.paths import BridgePath
@@ -164,14 +164,10 @@ def test_a_batch_by_keyboard(live):
     fresh.focus()
     page.keyboard.press("Enter")
     second = CouplingExplorer(batch_size=11, seed=2)
-    ink(page)
     assert numbers(readout(page)) == pytest.approx(expected(second), abs=0.0051)
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize(
-    "damage", [poison, no_buffers, change(batch_size=0), change(view="lines"), dict.clear]
-)
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(CouplingExplorer(batch_size=4), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [poison, no_buffers, change(batch_size=0), change(view="lines"), dict.clear]
+    pictures_stay(live, lambda: CouplingExplorer(batch_size=4), damages)

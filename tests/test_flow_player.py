@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, no_buffers, picture_stays, poison, readout, says, slide
+from browsing import change, control, ink, no_buffers, pictures_stay, poison, readout, says, slide
 from traitlets import TraitError
 
 from fmtutor.data import DATASETS
@@ -121,7 +121,6 @@ def test_menu_boxes_and_number_of_particles(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize("damage", [poison, no_buffers, change(particles=0), dict.clear])
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(FlowPlayer(**ONE), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [poison, no_buffers, change(particles=0), dict.clear]
+    pictures_stay(live, lambda: FlowPlayer(**ONE), damages)

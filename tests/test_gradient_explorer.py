@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, picture_stays, readout, slide
+from browsing import change, control, ink, pictures_stay, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, cfm_loss
@@ -130,7 +130,6 @@ def test_alive_and_as_the_package_computes_it(live):
     assert len({tuple(s) for s in seen}) == 4, "each control changes the picture"
     control(page, "time t").focus()
     page.keyboard.press("ArrowRight")
-    ink(page)
     assert found(page) == near(GradientExplorer(time=0.3, samples=128, seed=2))
     assert not page.trouble, page.trouble
 
@@ -150,7 +149,6 @@ def test_the_parameters_are_dragged_and_moved_by_keys(live):
     page.mouse.down()
     page.mouse.move(x - 500, y, steps=3)  # it stays in the plane
     page.mouse.up()
-    ink(page)
     assert found(page)[1] < 0, "it has moved past the minimum"
     assert knob.get_attribute("aria-valuetext") == "−1.80, 0.80"
     assert found(page)[6] == start[6], "the gap is the same everywhere"
@@ -164,9 +162,6 @@ def test_where_the_parameters_are_right_the_gradient_is_that_of_the_noise(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize(
-    "damage", [change(theta=[None, "x"]), change(samples=0), change(_settings=None)]
-)
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(GradientExplorer(), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [change(theta=[None, "x"]), change(samples=0), change(_settings=None)]
+    pictures_stay(live, GradientExplorer, damages)

@@ -3,9 +3,10 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -125,37 +126,36 @@ def lab(browser, tmp_path_factory):
         "IPYTHONDIR": "ipython",
     }
     environment = os.environ | {name: str(home / place) for name, place in places.items()}
-    log = root / "log.txt"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-             "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", "--IdentityProvider.token=",
-             f"--ServerApp.root_dir={work}", "--LabApp.expose_app_in_browser=True",
-             "--LabApp.news_url=None",
-             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
-            env=environment, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", "--IdentityProvider.token="),
+        *(f"--ServerApp.root_dir={work}", "--LabApp.expose_app_in_browser=True"),
+        *("--LabApp.news_url=None",),
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        reader = threading.Thread(target=server.stdout.read)  # or the pipe would fill
         try:
-            yield started(server, home / "runtime", log)
+            yield started(server)
+            reader.start()
         finally:
             server.terminate()  # it ends its kernels first
             try:
                 server.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 server.kill()
-                server.wait()
 
 
-def started(server, runtime, log):
-    """Wait until the server has written where it listens."""
-    end = time.monotonic() + PATIENCE / 1000
-    while time.monotonic() < end and server.poll() is None:
-        for file in runtime.glob("jpserver-*.json"):
-            text = file.read_text()
-            if text:
-                return json.loads(text)["url"]
-        time.sleep(0.1)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
+def started(server):
+    """The address at which the server says that it listens."""
+    seen = []
+    for line in server.stdout:
+        seen.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+            return found[0]
+    pytest.fail(f"JupyterLab did not start:\n{''.join(seen)}")
 
 
 @pytest.fixture(scope="module")

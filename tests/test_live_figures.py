@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browsing import DESKTOP, says, serve, watch
+from browsing import DESKTOP, SHIFTS, says, serve, settled, watch
 from myst_nb.core.render import get_mime_priority
 
 from fmtutor.widgets import FlowPlayer
@@ -57,15 +57,6 @@ FlowPlayer("moons", datasets=("moons",), particles=50)
 """
 
 PLAIN = "# Plain\n\nWords.\n"
-
-SHIFTS = """
-() => new Promise((done) => {
-  new PerformanceObserver((list) =>
-    done(list.getEntries().reduce((sum, entry) => sum + entry.value, 0)),
-  ).observe({ type: 'layout-shift', buffered: true });
-  setTimeout(() => done(0), 500);
-})
-"""
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +127,7 @@ def page(browser, built):
 def test_the_built_page_comes_to_life_without_a_shift(page):
     page.goto(page.address, wait_until="load")
     place = page.locator(".fm-live").first
-    place.locator(".fm-figure .fm-readout:not(:empty)").wait_for()
+    settled(place.locator(".fm-figure"))
     assert not place.locator("img").is_visible()
     assert page.evaluate(SHIFTS) < 0.005
     assert not page.trouble, page.trouble
@@ -144,15 +135,19 @@ def test_the_built_page_comes_to_life_without_a_shift(page):
 
 def test_the_space_is_reserved_to_the_pixel(live):
     figure = FlowPlayer(datasets=("spiral",), particles=50)
-    for width in (375, 560, 1280):
-        page = live(figure, size=(width, 900), java_script_enabled=True)
-        alive = page.locator("#after").bounding_box()["y"]
-        held = live(figure, size=(width, 900), damage=lambda state: None, alive=False)
-        held.route("**/widgets.mjs", lambda route: route.abort())
-        held.reload()
-        assert held.locator(".fm-figure").count() == 0
-        assert held.locator("#after").bounding_box()["y"] == pytest.approx(alive, abs=0.5), width
-        assert page.locator(".fm-figure .fm-control").count() == figure._controls
+    page, held = live(figure), live(figure, alive=False)
+    held.route("**/widgets.mjs", lambda route: route.abort())
+    held.reload()
+    assert page.locator(".fm-figure .fm-control").count() == figure._controls
+    assert held.locator(".fm-figure").count() == 0
+
+    def below(page, width):
+        page.set_viewport_size({"width": width, "height": 900})
+        return page.locator("#after").bounding_box()["y"]
+
+    places = {width: below(page, width) for width in (375, 560, 1280)}
+    assert len(set(places.values())) == 3
+    assert {width: below(held, width) for width in places} == pytest.approx(places, abs=0.5)
 
 
 def test_without_scripts_there_is_picture_and_sentence(live):
@@ -172,7 +167,7 @@ def test_with_the_network_off_it_works(live):
 
 def test_a_figure_waits_until_the_reader_comes_near_and_draws_before_it_computes(live):
     """How quick that is, benchmarks/figures.py measures."""
-    figures = [FlowPlayer(datasets=("spiral",), particles=2000, time=1.0) for _ in range(2)]
+    figures = [FlowPlayer(datasets=("spiral",), particles=800, time=1.0) for _ in range(2)]
     page = live(*figures, above=5000, alive=False)
     page.evaluate("() => new Promise((done) => requestIdleCallback(done))")
     assert page.locator(".fm-figure").count() == 0, "nothing is done for what is far away"
@@ -187,7 +182,7 @@ def test_a_figure_waits_until_the_reader_comes_near_and_draws_before_it_computes
     }""")
     page.locator(".fm-live").first.scroll_into_view_if_needed()
     page.wait_for_function("() => words.length > 0")
-    # A frame comes before all 2,000 particles have gone all their ways, and others follow.
+    # A frame comes before all 800 particles have gone all their ways, and others follow.
     assert re.match(r"t = 0\.\d\d: ", page.evaluate("() => words[0]"))
     says(page, r"t = 1\.00: ")
     assert page.evaluate("() => words.length") > 2

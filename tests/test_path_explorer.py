@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, picture_stays, readout, slide
+from browsing import change, control, drawn, ink, pictures_stay, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, VariancePreserving
@@ -172,12 +172,11 @@ def test_the_ends_are_dragged_by_mouse_and_by_keyboard(live):
     page.get_by_role("slider", name="x0, noise").focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Shift+ArrowUp")
-    ink(page)
     state = PathExplorer(x0=(-0.9, -1.1), x1=x1)
     assert numbers(readout(page)) == pytest.approx(expected(state), abs=0.0051)
     for _ in range(12):
         page.keyboard.press("Shift+ArrowRight")
-    ink(page)  # waits for the next frame
+    drawn(page)
     assert (
         numbers(page.get_by_role("slider", name="x0").get_attribute("aria-valuetext"))[0]
         == (PLANE[0][1])
@@ -189,13 +188,14 @@ def test_the_ends_are_dragged_by_mouse_and_by_keyboard(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [change(x0=[]), change(x1=[1.0, None], schedule="Sine"), change(_settings={}), dict.clear],
-)
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(PathExplorer(), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [
+        change(x0=[]),
+        change(x1=[1.0, None], schedule="Sine"),
+        change(_settings={}),
+        dict.clear,
+    ]
+    pictures_stay(live, PathExplorer, damages)
 
 
 def test_huge_values_leave_it_alive(live):

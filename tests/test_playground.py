@@ -8,12 +8,15 @@ from browsing import (
     PHONE,
     change,
     control,
+    drawn,
     ink,
     no_buffers,
-    picture_stays,
+    pictures_stay,
     poison,
     readout,
+    rests,
     says,
+    settled,
     slide,
 )
 from traitlets import TraitError
@@ -47,6 +50,10 @@ def steps_beyond(page, n):
     number = f"Number({TEXT}.match(/step (\\d+)/)?.[1])"
     page.wait_for_function(f"() => {number} > {n}", timeout=WAIT)
     return page.evaluate(f"() => {number}")
+
+
+def figure_of(page):
+    return page.locator(".fm-figure")
 
 
 def button(page, name):
@@ -171,7 +178,7 @@ def test_first_state_and_first_step_are_as_the_package_computes_them(live, setti
     button(page, "Step").click()
     wait(page, "step 1:")
     assert numbers(page)["loss"] == pytest.approx(mean_loss(figure), abs=0.0051)
-    page.wait_for_timeout(300)
+    assert rests(figure_of(page)) == settled(figure_of(page))
     assert numbers(page)["step"] == 1, "a step is one step"
     assert ink(page) != before
     assert not page.trouble, page.trouble
@@ -193,7 +200,7 @@ def test_it_learns_the_four_clusters(live):
     page = opened(live, Playground(width=32))
     first = numbers(page)
     assert first["distance"] > 0.6
-    page.wait_for_timeout(300)
+    assert rests(figure_of(page)) == settled(figure_of(page))
     assert numbers(page)["step"] == 0, "nothing trains by itself"
     button(page, "Train").click()
     wait(page, r"step \d+, \d+\/s: loss")
@@ -212,6 +219,7 @@ def test_optimal_pairs_go_below_the_floor_of_independent_ones(live):
     page = opened(live, Playground(coupling="optimal", width=16))
     button(page, "Train").click()
     steps_beyond(page, 150)
+    button(page, "Pause").click()
     found = numbers(page)
     assert found["loss"] < found["floor"]
 
@@ -224,9 +232,8 @@ def test_pause_reset_keyboard_and_what_a_change_does(live):
     steps_beyond(page, 5)
     button(page, "Pause").focus()
     page.keyboard.press("Enter")
-    page.wait_for_timeout(400)
     paused = numbers(page)["step"]
-    page.wait_for_timeout(400)
+    assert rests(figure_of(page)) == settled(figure_of(page))
     assert numbers(page)["step"] == paused
     slide(page, "learning rate", -3)
     assert page.locator(".fm-value").first.inner_text() == "0.001"
@@ -247,15 +254,12 @@ def test_pause_reset_keyboard_and_what_a_change_does(live):
         assert ink(page) != before, label
         button(page, "Step").click()
         wait(page, "step 1: loss")
-    page.wait_for_timeout(600)  # until field and samples are those of the first step
     for label, value in (("fields at t", 0.9), ("solver steps", 1)):
         before = ink(page)
         slide(page, label, value)
-        page.wait_for_timeout(300)
         assert ink(page) != before, label
     before = ink(page)
     control(page, "solver").select_option("euler")
-    page.wait_for_timeout(300)
     assert ink(page) != before, "solver"
     assert numbers(page)["step"] == 1
     assert page.locator(".fm-figure .fm-control").count() == Playground._controls.default_value
@@ -268,10 +272,9 @@ def test_it_rests_while_it_is_out_of_view(live):
     button(page, "Train").click()
     steps_beyond(page, 5)
     page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_timeout(600)
-    before = readout(page)
-    page.wait_for_timeout(600)
-    assert readout(page) == before
+    seen = rests(figure_of(page))
+    before = figure_of(page).locator(".fm-readout").inner_text()
+    assert rests(figure_of(page)) == seen
     page.evaluate("() => scrollTo(0, 0)")
     taken = steps_beyond(page, int(re.search(r"step (\d+)", before)[1]))
     # It goes on from where it was, and did not train on unseen.
@@ -295,10 +298,9 @@ def test_a_drawing_by_mouse_and_by_keyboard(live):
     pen.focus()
     for key in ("ArrowRight", "Shift+ArrowRight", "Shift+ArrowUp"):
         page.keyboard.press(key)
-    ink(page)  # a frame later
+    drawn(page)
     assert pen.get_attribute("aria-valuetext") == "1.20, 1.00"
     button(page, "Drop points").press("Enter")
-    page.wait_for_timeout(300)
     assert ink(page)[0] > by_mouse[0]
     floor = numbers(page)["floor"]
     button(page, "Train").click()
@@ -367,14 +369,16 @@ def test_a_finger_draws_on_a_phone(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [poison, no_buffers, change(width=-3), change(drawn=[[1e300, None]]),
-     change(_settings=dict(Playground()._settings, samples=0)), dict.clear],
-)  # fmt: skip
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(Playground(), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [
+        poison,
+        no_buffers,
+        change(width=-3),
+        change(drawn=[[1e300, None]]),
+        change(_settings=dict(Playground()._settings, samples=0)),
+        dict.clear,
+    ]
+    pictures_stay(live, Playground, damages)
 
 
 def test_every_data_set_is_there():

@@ -5,7 +5,18 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, picture_stays, reaches, readout, says, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    pictures_stay,
+    reaches,
+    readout,
+    rests,
+    says,
+    settled,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor import CondOT, EmpiricalField, sample
@@ -27,7 +38,6 @@ def expected(figure):
 
 def same(page, figure):
     """Whether the line of text is that of a state."""
-    ink(page)  # waits for the next frame
     return numbers(readout(page)) == pytest.approx(expected(figure), abs=0.0051)
 
 
@@ -147,7 +157,6 @@ def test_what_changes_elsewhere_is_drawn_too(live):
 
 def test_the_discs_are_those_of_the_particle_with_the_field_drawn_too(live):
     page = live(PosteriorExplorer(point=(-2.1, 0.6), time=0.85, field=True))
-    ink(page)
     left, right = page.locator(".fm-canvas").evaluate(
         "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
         " const n = [0, 0];"
@@ -191,17 +200,14 @@ def test_the_particle_follows_the_field(live):
     start = PosteriorExplorer(time=0.7)
     page = live(start)
     time, button = control(page, "time t"), page.locator("button.fm-button").first
-    still = ink(page)
-    page.wait_for_timeout(200)
-    assert ink(page) == still, "nothing moves by itself"
+    figure = page.locator(".fm-figure")
+    assert rests(figure) == settled(figure), "nothing moves by itself"
     button.focus()
     page.keyboard.press("Enter")
     reaches(page, "time t", "v > 0.75")
     assert button.inner_text() == "Pause"
     page.keyboard.press("Enter")
-    paused = ink(page)
-    page.wait_for_timeout(200)
-    assert ink(page) == paused
+    assert rests(figure) == settled(figure)
     page.keyboard.press("Enter")
     says(page, r"t = 0\.98")
     button.filter(has_text=re.compile("^Follow")).wait_for()
@@ -216,13 +222,15 @@ def test_the_particle_follows_the_field(live):
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [change(data=[]), change(point=[1.0, None]), change(_settings={}), change(time=1), dict.clear],
-)
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(PosteriorExplorer(), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [
+        change(data=[]),
+        change(point=[1.0, None]),
+        change(_settings={}),
+        change(time=1),
+        dict.clear,
+    ]
+    pictures_stay(live, PosteriorExplorer, damages)
 
 
 def test_huge_values_and_one_point_leave_it_alive(live):

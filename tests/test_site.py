@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browsing import CUT_OFF, DESKTOP, NARROW_MENUS, PATIENCE, PHONE, watch
+from browsing import CUT_OFF, DESKTOP, NARROW_MENUS, PATIENCE, PHONE, settled, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tools"))
@@ -98,25 +98,33 @@ UNSET = r"""
 """
 
 
-@pytest.fixture(scope="module", params=PAGES)
-def opened(request, browser, address):
-    """A page of the book, loaded once for all tests; its troubles are in `opened.trouble`.
-
-    Setting the formulas of a long page takes seconds. So the page is loaded once, and each test
-    sets the size and the colour scheme that it looks at: the page follows both without a reload.
-    """
+@pytest.fixture(scope="module")
+def page(browser, address):
+    """A page that goes through the book: to make another one for each would take a second."""
     context = browser.new_context()
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     watch(page, address)
-    page.name = request.param
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def opened(request, page, address):
+    """A page of the book, loaded once for all tests; its troubles are in `opened.trouble`.
+
+    Setting the formulas of a long page takes seconds, and so does another width. So the page is
+    loaded once, and each test sets the size and the colour scheme that it looks at: the page
+    follows both without a reload. Those on a phone come last.
+    """
+    page.goto("about:blank")
+    page.trouble.clear()
     look(page)
     page.goto(address + request.param, wait_until="networkidle")
     page.evaluate("() => window.MathJax?.startup?.promise")
     # No colour is measured halfway through a transition.
     page.add_style_tag(content="*, ::before, ::after { transition: none !important }")
-    yield page
-    context.close()
+    return page
 
 
 def look(page, size=DESKTOP, scheme="light"):
@@ -153,25 +161,20 @@ def test_figures_are_described(opened):
     assert all(captions), "a figure lacks its caption"
 
 
-def test_page_fits_a_phone(opened):
-    look(opened, size=PHONE)
-    assert not opened.trouble, opened.trouble
-    assert len(searches(opened)) == 1, "a page has one search box"
-    assert opened.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
-    wider = opened.locator("article").evaluate("a => a.scrollWidth - a.clientWidth")
-    assert wider <= 0, f"the text is {wider} px wider than its column"
-
-
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_live_figures_live_and_their_words_are_whole(opened, size):
-    look(opened, size=size)
+def figures_live_and_their_words_are_whole(opened):
     for place in opened.locator(".fm-live").all():
         place.scroll_into_view_if_needed()
-        line = place.locator(".fm-figure .fm-readout:not(:empty)")
-        line.wait_for()
+        settled(place.locator(".fm-figure"))
+        line = place.locator(".fm-readout:not(.fm-reserved)")
+        assert line.inner_text()
         assert not line.evaluate(CUT_OFF), f"cut off: {line.inner_text()}"
     assert opened.evaluate(NARROW_MENUS) == []
     assert not opened.trouble, opened.trouble
+
+
+def test_live_figures_live_on_a_desktop(opened):
+    look(opened)
+    figures_live_and_their_words_are_whole(opened)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -184,6 +187,20 @@ def test_text_is_legible(opened, scheme):
     assert not faint, f"contrast below {MINIMUM_CONTRAST}: {faint[:5]}"
     unfit = opened.evaluate(UNFIT)
     assert not unfit, f"figures that do not read in both themes: {unfit}"
+
+
+def test_page_fits_a_phone(opened):
+    look(opened, size=PHONE)
+    assert not opened.trouble, opened.trouble
+    assert len(searches(opened)) == 1, "a page has one search box"
+    assert opened.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    wider = opened.locator("article").evaluate("a => a.scrollWidth - a.clientWidth")
+    assert wider <= 0, f"the text is {wider} px wider than its column"
+
+
+def test_live_figures_live_on_a_phone(opened):
+    look(opened, size=PHONE)
+    figures_live_and_their_words_are_whole(opened)
 
 
 class Links(HTMLParser):

@@ -4,7 +4,19 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, no_buffers, picture_stays, poison, readout, says, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    no_buffers,
+    pictures_stay,
+    poison,
+    readout,
+    rests,
+    says,
+    settled,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor import CondOT, GaussianMixture, sample
@@ -181,19 +193,12 @@ def test_keyboard_and_dragging(live):
 
 def test_the_curves_grow_and_then_nothing_moves_by_itself(live):
     calm, page = live(SolverLab(), **CALM), live(SolverLab())
-    whole = ink(calm)
-    for _ in range(50):
-        page.wait_for_timeout(100)
-        if ink(page) == whole:
-            break
-    page.wait_for_timeout(200)
-    assert ink(page) == whole
+    assert ink(page) == ink(calm)
+    figure = page.locator(".fm-figure")
+    assert rests(figure) == settled(figure)
     assert not page.trouble, page.trouble
 
 
-@pytest.mark.parametrize(
-    "damage", [poison, no_buffers, change(steps=0), change(method="leap"), dict.clear]
-)
-def test_a_damaged_figure_leaves_its_picture(live, damage):
-    page = live(SolverLab(), damage=damage, alive=False)
-    picture_stays(page)
+def test_a_damaged_figure_leaves_its_picture(live):
+    damages = [poison, no_buffers, change(steps=0), change(method="leap"), dict.clear]
+    pictures_stay(live, SolverLab, damages)

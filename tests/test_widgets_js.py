@@ -27,21 +27,23 @@ from fmtutor import (
     gaussian_loss_floor,
     guided,
     sample,
+    widgets,
 )
-from fmtutor.data import cluster_means
+from fmtutor.data import DATASETS, cluster_means
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
+from fmtutor.widgets import digit_painter, flow_player
 from fmtutor.widgets.base import joined_module
 from fmtutor.widgets.packing import pack_floats, pack_mixture, pack_network, pack_path
 from fmtutor.widgets.rng import Random
 
 JS = Path(__file__).parent / "js"
+RECORDED = json.loads((Path(__file__).parent / "recorded_networks.json").read_text("utf-8"))
 MODULES = sorted(JS.glob("*.test.mjs"))
-WIDGETS = Path(__file__).resolve().parents[1] / "fmtutor" / "widgets"
 PATHS = [CondOT(), CondOT(0.1), Cosine(), VariancePreserving()]
 TIMES = [0.0, 0.13, 0.5, 0.77, 0.95]
 DOUBLE = torch.float64
-FIGURES = sorted(file.stem for file in WIDGETS.glob("*.js") if file.stem != "core")
+FIGURES = sorted(getattr(widgets, name).file for name in widgets.__all__)
 BLENDS = [(0.0, "noise", "data"), (0.37, "noise", "data"), (0.8, "velocity", "learned")]
 
 
@@ -99,6 +101,15 @@ def network_case(name, *, dtype="float32", **settings):
         "labels": labels,
         "velocities": velocities,
     }
+
+
+def shipped(name):
+    """A network of the figures, with the weights that ship."""
+    return digit_painter.network() if name == "digits" else flow_player.network(name)
+
+
+def shipped_case(name):
+    return RECORDED[name] | {"name": name, "packed": pack_network(shipped(name), "float16")}
 
 
 def guidance_case():
@@ -244,6 +255,7 @@ def write_fixtures(file):
             network_case("three classes", width=24, depth=2, classes=3),
             network_case("odd sizes", dim=3, width=13, depth=1, time_dim=6),
         ],
+        "shipped": [shipped_case(name) for name in RECORDED],
         "guidance": guidance_case(),
         "training": [
             training_case("plain", width=16, depth=2),
@@ -292,6 +304,17 @@ def node():
             pytest.fail(reason)
         pytest.skip(reason)
     return executable
+
+
+@pytest.mark.parametrize("name", [*DATASETS, "digits"])
+def test_the_weights_that_ship_mean_what_they_meant(name):
+    """In the page, too: tests/js/network.test.mjs. tools/widget_weights.py recorded the outputs."""
+    case = RECORDED[name]
+    x = torch.tensor(case["x"])
+    for label, expected in zip(case["labels"], case["velocities"], strict=True):
+        with torch.no_grad():
+            v = shipped(name)(x, case["t"], *([] if label is None else [label]))
+        torch.testing.assert_close(v, torch.tensor(expected), atol=2e-5, rtol=1e-5)
 
 
 def test_every_javascript_test_is_found():

@@ -4,13 +4,18 @@
     python tools/widget_weights.py spiral moons    these; the others keep their weights
     python tools/widget_weights.py digits          the one that draws digits
 
+What the weights mean is recorded in tests/recorded_networks.json.
+
 The networks are seeded, and half precision is enough for a picture: 20 kB each in the plane, 150 kB
 for the digits. Other processors round otherwise, so a run elsewhere gives networks that are equally
 good, not equal.
 """
 
 import argparse
+import json
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +30,7 @@ STEPS = 8_000
 DIGITS = "digits"
 DIGIT_STEPS = 10_000
 HELD_OUT = 300  # of the digits, the last ones: no network has seen them
+RECORD = Path(__file__).resolve().parents[1] / "tests" / "recorded_networks.json"
 
 
 def train_in_the_plane(name: str) -> FitResult:
@@ -57,6 +63,23 @@ def weights(result: FitResult) -> torch.Tensor:
     return torch.nn.utils.parameters_to_vector(result.model.parameters()).detach().half()
 
 
+def outputs(model: MLP, n: int, labels: list[int | None]) -> dict[str, Any]:
+    """What a network says at some fixed points of one time, for each label."""
+    x = (2 * torch.arange(1.0, n * model.dim + 1).sin()).round(decimals=3).reshape(n, model.dim)
+    with torch.no_grad():
+        v = [model(x, 0.6) if y is None else model(x, 0.6, y) for y in labels]
+    at, *found = ([[round(u, 5) for u in row] for row in rows.tolist()] for rows in (x, *v))
+    return {"x": at, "t": 0.6, "labels": labels, "velocities": found}
+
+
+def record() -> None:
+    """Record what the stored weights mean: tests compare Python's and the page's networks."""
+    found = {name: outputs(flow_player.network(name), 4, [None]) for name in DATASETS}
+    found[DIGITS] = outputs(digit_painter.network(), 1, [3, None])
+    lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
+    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
 def main() -> None:
     known = [*DATASETS, DIGITS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -73,6 +96,9 @@ def main() -> None:
     if set(names) & set(DATASETS):
         rows = torch.stack([plane[name] for name in DATASETS])
         np.save(flow_player.WEIGHTS, rows.numpy())
+    flow_player.network.cache_clear()
+    digit_painter.network.cache_clear()
+    record()
 
 
 if __name__ == "__main__":

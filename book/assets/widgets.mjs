@@ -57,7 +57,8 @@ function once(make) {
   return (key) => made.get(key) ?? made.set(key, make(key)).get(key);
 }
 
-const read = () => JSON.parse(document.querySelector(STATE).textContent).state;
+let states;
+const read = () => (states ??= JSON.parse(document.querySelector(STATE).textContent).state);
 
 const style = once((css) => {
   const sheet = new CSSStyleSheet();

@@ -1,6 +1,6 @@
 """Figures that live: each computes where it is seen, in a notebook or in a page without a kernel.
 
-One Python class and one file of JavaScript a figure; core.js holds what they share.
+One Python class and one module of JavaScript a figure, in `js/`, where what they share stands, too.
 """
 
 from fmtutor.widgets.continuity_explorer import ContinuityExplorer

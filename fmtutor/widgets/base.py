@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 from collections.abc import Iterable
-from functools import cache
-from importlib import resources
 from typing import Any, ClassVar
 
 import anywidget
@@ -17,45 +14,11 @@ import traitlets
 from matplotlib.figure import Figure
 
 from fmtutor.plotting import use_style
+from fmtutor.widgets.bundle import joined_module, joined_style
 
 __all__ = ["Finite", "LiveFigure", "joined_module", "joined_style"]
 
-_IMPORT = re.compile(r'^import\s[^;]*?from "\./core\.js";\n', re.MULTILINE)
 _WIDTH = 7.6  # inches, that of every figure of the book
-
-
-@cache
-def _read(name: str) -> str:
-    return resources.files("fmtutor.widgets").joinpath(name).read_text("utf-8")
-
-
-@cache
-def joined_module(name: str) -> str:
-    """Return core.js and a figure's own file as one ES module.
-
-    A widget's module has no address that an import could be relative to, and a page without a
-    network none to fetch from; so the figure's import of core.js is replaced by core.js itself.
-
-    Args:
-        name: The stem of the figure's file.
-
-    Returns:
-        The source.
-
-    Raises:
-        ValueError: If the file does not import core.js, or imports anything else.
-    """
-    own, count = _IMPORT.subn("", _read(f"{name}.js"))
-    if count != 1 or re.search(r"^import\b", own, re.MULTILINE):
-        raise ValueError(f'{name}.js must have one import, `import {{ ... }} from "./core.js";`')
-    return f"{_read('core.js')}\n{own}"
-
-
-@cache
-def joined_style(name: str) -> str:
-    """Return base.css, with a figure's own style sheet behind it where it has one."""
-    own = resources.files("fmtutor.widgets").joinpath(f"{name}.css")
-    return _read("base.css") + (own.read_text("utf-8") if own.is_file() else "")
 
 
 class Finite(traitlets.Float[float, Any]):

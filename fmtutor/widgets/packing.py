@@ -1,4 +1,4 @@
-"""Tensors, networks, paths and mixtures in the form in which core.js reads them."""
+"""Tensors, networks, paths and mixtures in the form in which the page reads them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def pack_network(model: nn.Module, dtype: str = "float32") -> dict[str, Any]:
         dtype: "float32" or "float16".
 
     Returns:
-        What `MLP.unpack` in core.js reads.
+        What `MLP.unpack` in js/mlp.js reads.
 
     Raises:
         TypeError: If the model is not an `MLP`: no other network has a twin in the page.
@@ -136,7 +136,7 @@ def pack_path(path: AffinePath) -> dict[str, Any]:
         path: `CondOT`, `Cosine` or `VariancePreserving`.
 
     Returns:
-        What `unpackPath` in core.js reads.
+        What `unpackPath` in js/paths.js reads.
 
     Raises:
         TypeError: If the path is none of the three.
@@ -156,6 +156,6 @@ def pack_mixture(mixture: GaussianMixture) -> dict[str, Any]:
         mixture: The mixture.
 
     Returns:
-        What `GaussianMixture.unpack` in core.js reads.
+        What `GaussianMixture.unpack` in js/mixture.js reads.
     """
     return {key: pack_floats(getattr(mixture, key)) for key in ("means", "stds", "weights")}

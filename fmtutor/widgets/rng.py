@@ -1,4 +1,4 @@
-"""Random numbers that Python and the page draw alike: the twin of `Random` in core.js."""
+"""Random numbers that Python and the page draw alike: the twin of `Random` in js/rng.js."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MASK = 0xFFFFFFFF
 
 
 class Random:
-    """The generator xoshiro128**, seeded by splitmix32, as core.js has it.
+    """The generator xoshiro128**, seeded by splitmix32, as js/rng.js has it.
 
     The same seed gives the same bits, uniform numbers and integers; normal numbers agree up to the
     last bit of the logarithm and the cosine. It is there so that a figure and Python can start from

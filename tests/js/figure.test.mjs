@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Axes, COLORS, blend, number, rgb, runs, scientific } from "../../fmtutor/widgets/core.js";
+import { Axes } from "../../fmtutor/widgets/js/axes.js";
+import { COLORS, blend, rgb } from "../../fmtutor/widgets/js/colors.js";
+import { number, runs, scientific } from "../../fmtutor/widgets/js/words.js";
 import { fixtures } from "./fixtures.mjs";
 
 test("the palette is Python's", () => {

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { MLP, Random, Trainer, guided, unpack } from "../../fmtutor/widgets/core.js";
+import { guided } from "../../fmtutor/widgets/js/guidance.js";
+import { MLP } from "../../fmtutor/widgets/js/mlp.js";
+import { unpack } from "../../fmtutor/widgets/js/packing.js";
+import { Random } from "../../fmtutor/widgets/js/rng.js";
+import { Trainer } from "../../fmtutor/widgets/js/training.js";
 import { close, fixtures, revive } from "./fixtures.mjs";
 
 for (const { name, packed, x, t, labels, velocities } of fixtures.networks) {
@@ -14,6 +18,17 @@ for (const { name, packed, x, t, labels, velocities } of fixtures.networks) {
         mlp.forward(points, time, out, label ?? undefined);
         close(out, velocities[i][k], 1e-5, `label ${label}, t = ${time}`);
       });
+    });
+  });
+}
+
+for (const { name, packed, x, t, labels, velocities } of fixtures.shipped) {
+  test(`the weights that ship mean what they meant: ${name}`, () => {
+    const mlp = MLP.unpack(revive(packed));
+    labels.forEach((label, i) => {
+      const out = new Float32Array(x.flat().length);
+      mlp.forward(Float32Array.from(x.flat()), t, out, label ?? undefined);
+      close(out, velocities[i], 1e-4, `label ${label}`);
     });
   });
 }

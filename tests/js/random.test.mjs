@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Random } from "../../fmtutor/widgets/core.js";
+import { Random } from "../../fmtutor/widgets/js/rng.js";
 import { close, fixtures } from "./fixtures.mjs";
 
 for (const { seed, bits, uniforms, integers, normals } of fixtures.random) {

@@ -1,16 +1,14 @@
-import {
-  COLORS,
-  Random,
-  assign,
-  blend,
-  follow,
-  live,
-  need,
-  number,
-  softmax,
-  squaredDistances,
-  unpack,
-} from "./core.js";
+import { need } from "./checks.js";
+import { COLORS, blend } from "./colors.js";
+import { addButtons, addMenu, addSlider, addToggle } from "./controls.js";
+import { assign, squaredDistances } from "./couplings.js";
+import { live } from "./figure.js";
+import { addPlayButton, animateTime } from "./motion.js";
+import { unpack } from "./packing.js";
+import { Random } from "./rng.js";
+import { softmax } from "./softmax.js";
+import { follow } from "./solvers.js";
+import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 4;
@@ -102,7 +100,7 @@ function draw(seed, n, means, std) {
   return { x0, x1 };
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const settings = fig.get("_settings");
   const { limit, largest, std, views } = settings;
@@ -173,15 +171,15 @@ function build(fig) {
     );
   });
 
-  const play = fig.timeLoop(DURATION);
+  const play = animateTime(fig, DURATION);
 
-  fig.buttons({ label: "New batch", onClick: () => fig.set("seed", fig.get("seed") + 1) });
+  addButtons(fig, { label: "New batch", onClick: () => fig.set("seed", fig.get("seed") + 1) });
   const whole = { min: 2, max: largest, step: 1, format: (v) => String(v) };
-  fig.slider({ label: "batch size b", trait: "batch_size", ...whole });
-  fig.menu({ label: "show", trait: "view", options: Object.entries(views) });
-  fig.playButton(play);
-  fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
-  fig.toggle({ label: "mark crossings", trait: "marks" });
+  addSlider(fig, { label: "batch size b", trait: "batch_size", ...whole });
+  addMenu(fig, { label: "show", trait: "view", options: Object.entries(views) });
+  addPlayButton(fig, play);
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
+  addToggle(fig, { label: "mark crossings", trait: "marks" });
   fig.on(["seed", "batch_size"], restart);
   fig.on(["view", "time", "marks"]);
   restart();

@@ -1,4 +1,12 @@
-import { COLORS, EmpiricalField, Random, live, need, number, unpackPath } from "./core.js";
+import { need } from "./checks.js";
+import { COLORS } from "./colors.js";
+import { addButtons, addSlider } from "./controls.js";
+import { EmpiricalField } from "./empirical.js";
+import { live } from "./figure.js";
+import { addHandle } from "./handles.js";
+import { unpackPath } from "./paths.js";
+import { Random } from "./rng.js";
+import { number } from "./words.js";
 
 /** Nodes of the quadrature over x_t, and how far it reaches. */
 const NODES = 1600;
@@ -97,7 +105,7 @@ function graph([low, high], of, pieces = 120) {
   });
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const { path, data, places, plane, step, batches } = fig.get("_settings");
   const losses = new Losses(unpackPath(path), data);
@@ -224,14 +232,14 @@ function build(fig) {
     fig.say(`${exact}; ${say("batch", sampled[0])}`);
   });
 
-  fig.buttons({
+  addButtons(fig, {
     label: "Draw new samples",
     onClick: () => fig.set("seed", (fig.get("seed") + 1) % 1e6),
   });
   const count = { min: 4, max: 512, step: 4, format: (v) => String(v) };
-  fig.slider({ label: "samples", trait: "samples", ...count });
-  fig.slider({ label: "time t", trait: "time", min: 0, max: 0.9, step: 0.05 });
-  fig.handle({
+  addSlider(fig, { label: "samples", trait: "samples", ...count });
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 0.9, step: 0.05 });
+  addHandle(fig, {
     axes: theta,
     label: "parameters θ₁, θ₂",
     color: COLORS.learned,

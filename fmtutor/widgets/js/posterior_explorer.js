@@ -1,4 +1,13 @@
-import { COLORS, EmpiricalField, Solver, blend, condOT, live, need, number } from "./core.js";
+import { need } from "./checks.js";
+import { COLORS, blend } from "./colors.js";
+import { addButtons, addSlider, addToggle } from "./controls.js";
+import { EmpiricalField } from "./empirical.js";
+import { live } from "./figure.js";
+import { addHandle } from "./handles.js";
+import { addPlayButton, animate } from "./motion.js";
+import { condOT } from "./paths.js";
+import { Solver } from "./solvers.js";
+import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 8;
@@ -25,7 +34,7 @@ function effectiveNumber(weights) {
   return Math.exp(weights.reduce((sum, w) => (w > 0 ? sum - w * Math.log(w) : sum), 0));
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const { plane: ranges, end, radius } = fig.get("_settings");
   const [first, path] = [["time", "point", "data"].map((name) => [name, fig.get(name)]), condOT()];
@@ -48,7 +57,7 @@ function build(fig) {
     marginal = new EmpiricalField(path, Float64Array.from(data.flat()));
     while (handles.length < data.length) {
       const i = handles.length;
-      const handle = fig.handle({
+      const handle = addHandle(fig, {
         axes: plane,
         label: `data point ${i + 1}`,
         at: () => fig.get("data")[i] ?? [0, 0],
@@ -126,7 +135,8 @@ function build(fig) {
     if (trail.length) plane.line([...trail, ...x], { width: 2 });
   }
 
-  const play = fig.loop(
+  const play = animate(
+    fig,
     (seconds) => {
       const [t, x] = [fig.get("time"), Float64Array.from(fig.get("point"))];
       const h = Math.min(end - t, seconds / DURATION);
@@ -152,12 +162,12 @@ function build(fig) {
     trail = [];
   }
 
-  fig.playButton(play, { play: "Follow the field" });
-  fig.slider({ label: "time t", trait: "time", min: 0, max: end, step: 0.01 });
-  fig.buttons({ label: "Reset", onClick: () => (play.pause(), restore(first)) });
-  fig.toggle({ label: "cloud of each data point", trait: "clouds" });
-  fig.toggle({ label: "field elsewhere", trait: "field" });
-  const particle = fig.handle({
+  addPlayButton(fig, play, { play: "Follow the field" });
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: end, step: 0.01 });
+  addButtons(fig, { label: "Reset", onClick: () => (play.pause(), restore(first)) });
+  addToggle(fig, { label: "cloud of each data point", trait: "clouds" });
+  addToggle(fig, { label: "field elsewhere", trait: "field" });
+  const particle = addHandle(fig, {
     axes: plane,
     label: "x, the particle",
     color: COLORS.noise,

@@ -1,17 +1,16 @@
-import {
-  COLORS,
-  GaussianMixture,
-  Random,
-  Solver,
-  follow,
-  guided,
-  live,
-  moments,
-  need,
-  number,
-  softmax,
-  unpackPath,
-} from "./core.js";
+import { need } from "./checks.js";
+import { COLORS } from "./colors.js";
+import { addMenu, addSlider, addToggle } from "./controls.js";
+import { live } from "./figure.js";
+import { guided } from "./guidance.js";
+import { moments } from "./metrics.js";
+import { GaussianMixture } from "./mixture.js";
+import { addPlayButton, animateTime } from "./motion.js";
+import { unpackPath } from "./paths.js";
+import { Random } from "./rng.js";
+import { softmax } from "./softmax.js";
+import { Solver, follow } from "./solvers.js";
+import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 4;
@@ -49,7 +48,7 @@ function lattice(side, limit) {
   });
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const { path, labels, steps, limit, seed } = fig.get("_settings");
   const whole = GaussianMixture.unpack(fig.get("_mixture"), unpackPath(path));
@@ -136,8 +135,8 @@ function build(fig) {
     fig.say(`t = ${number(time)}. Taken for label ${fig.get("label")} at ${words.join("; ")}`);
   });
 
-  const play = fig.timeLoop(DURATION);
-  fig.slider({
+  const play = animateTime(fig, DURATION);
+  addSlider(fig, {
     label: "scale s",
     trait: "scale",
     min: 0,
@@ -146,10 +145,10 @@ function build(fig) {
     format: (v) => number(v, 1),
   });
   const options = [["0", "0: two clusters"], ["1", "1: upper right"], ["2", "2: lower left"]];
-  fig.menu({ label: "label", trait: "label", options });
-  fig.playButton(play);
-  fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
-  fig.toggle({ label: "arrows of the field", trait: "arrows" });
+  addMenu(fig, { label: "label", trait: "label", options });
+  addPlayButton(fig, play);
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
+  addToggle(fig, { label: "arrows of the field", trait: "arrows" });
   fig.on(["scale", "label", "particles"], restart);
   fig.on(["time", "arrows"]);
   restart();

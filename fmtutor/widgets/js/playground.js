@@ -1,169 +1,24 @@
-import {
-  COLORS,
-  EmpiricalField,
-  MLP,
-  Random,
-  Trainer,
-  blend,
-  condOT,
-  cosine,
-  energyDistance,
-  follow,
-  live,
-  need,
-  number,
-  spawn,
-  unpack,
-} from "./core.js";
+import { readAddress, writeAddress } from "./address.js";
+import { need } from "./checks.js";
+import { COLORS, blend } from "./colors.js";
+import { addButtons, addMenu, addSlider } from "./controls.js";
+import { live } from "./figure.js";
+import { addHandle } from "./handles.js";
+import { ROUTES, serveLearner } from "./learner.js";
+import { addPlayButton, animate } from "./motion.js";
+import { unpack } from "./packing.js";
+import { addPen } from "./pen.js";
+import { Random } from "./rng.js";
+import { number } from "./words.js";
+import { spawn } from "./worker.js";
 
-const ROUTES = { CondOT: condOT(), Cosine: cosine() };
 const PAIRINGS = ["independent", "optimal"];
 const METHODS = ["euler", "heun"];
 const DRAWING = "a drawing";
 /** Milliseconds of training between two answers of the worker. */
 const SLICE = 30;
-/** Arrows stop growing at this speed; a speed of one is this share of half the panel's side. */
-const FASTEST = 5;
+/** A speed of one is this share of half the panel's side. */
 const SCALE = 0.04;
-/** An address that holds settings ends on this and a query. */
-const MARK = "#playground?";
-
-// ---- In the worker ------------------------------------------------------------------------------
-
-/**
- * Var[u_t | x_t] at one point, a mean over dimensions: `EmpiricalField.target_variance`.
- *
- * u_t = (α' − α σ'/σ) x1 + (σ'/σ) x depends on the data point alone, so this is the posterior
- * variance of x1 times (α' − α σ'/σ)².
- */
-function targetVariance(field, x, t) {
-  const { path, data, dim } = field;
-  const mean = field.posteriorMean(x, t);
-  let variance = 0;
-  for (let i = 0; i < field.weights.length; i++)
-    for (let j = 0; j < dim; j++)
-      variance += (field.weights[i] * (data[i * dim + j] - mean[j]) ** 2) / dim;
-  return variance * (path.dAlpha(t) - (path.alpha(t) * path.dSigma(t)) / path.sigma(t)) ** 2;
-}
-
-/** E Var[u_t | x_t]: the least loss on these points. The times are spread evenly. */
-function lossFloor(field, count, random) {
-  const { path, data, dim } = field;
-  const x = new Float64Array(dim);
-  let sum = 0;
-  for (let k = 0; k < count; k++) {
-    const row = random.integer(data.length / dim);
-    const t = (k + random.uniform()) / count;
-    for (let j = 0; j < dim; j++)
-      x[j] = path.alpha(t) * data[row * dim + j] + path.sigma(t) * random.normal();
-    sum += targetVariance(field, x, t);
-  }
-  return sum / count;
-}
-
-/** A model in training, asked by messages: each method answers one kind. */
-class Learner {
-  constructor({ settings, width, path, optimal, data, held }) {
-    const { architecture, seed, batch } = settings;
-    const sizes = { ...architecture, width };
-    Object.assign(this, { settings, path: ROUTES[path], optimal });
-    this.mlp = MLP.initial(sizes, new Random(seed));
-    this.average = new MLP(sizes, this.mlp.params.slice());
-    this.trainer = new Trainer(this.mlp, { batch });
-    this.random = new Random(seed + 1);
-    this.noise = new Random(seed + 2).normals(new Float32Array(2 * settings.samples));
-    this.change({ data, held });
-  }
-
-  /** Take other points; the weights stay. */
-  change({ data, held }) {
-    const reach = data.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
-    Object.assign(this, { data, held, reach, exact: new EmpiricalField(this.path, data) });
-    return {};
-  }
-
-  /** The floor, and how near the data itself comes to what is held out. */
-  measure() {
-    const { settings, data, held } = this;
-    const floor = lossFloor(this.exact, settings.floor, new Random(settings.seed + 3));
-    return { floor, best: energyDistance(data.subarray(0, held.length), held) };
-  }
-
-  /** Steps for some milliseconds, one at least; the average of the weights follows as in `fit`. */
-  train({ lr, budget, most }) {
-    const { trainer, random, path, optimal } = this;
-    const end = performance.now() + budget;
-    const losses = [];
-    trainer.lr = lr;
-    do {
-      losses.push(trainer.step(this.data, random, { path, optimal }));
-      const decay = Math.min(0.999, trainer.steps / (9 + trainer.steps));
-      const [slow, fast] = [this.average.params, this.mlp.params];
-      for (let i = 0; i < slow.length; i++) slow[i] += (1 - decay) * (fast[i] - slow[i]);
-    } while (losses.length < most && performance.now() < end);
-    return { losses };
-  }
-
-  /** Samples of the averaged model, and their energy distance to the held-out data. */
-  sample({ method, steps }) {
-    const start = performance.now();
-    const x = follow(this.average.field(), this.noise, { method, steps }).at(-1);
-    const distance = energyDistance(x, this.held);
-    return { samples: x, distance, cost: performance.now() - start };
-  }
-
-  /** Learned and exact velocities on a grid, where x_t comes by; and some of the x_t. */
-  look({ time }) {
-    const { settings, path, data } = this;
-    const [alpha, sigma] = [path.alpha(time), path.sigma(time)];
-    const half = alpha * this.reach + 2.2 * sigma;
-    const [side, random] = [settings.side, new Random(settings.seed + 4)];
-    const rows = Array.from({ length: settings.dots }, () => random.integer(data.length / 2));
-    const dots = random.normals(new Float32Array(2 * rows.length));
-    for (let i = 0; i < dots.length; i++)
-      dots[i] = alpha * data[2 * rows[i >> 1] + (i % 2)] + sigma * dots[i];
-    const places = [];
-    const near = (2.2 * sigma + 0.2) ** 2;
-    for (let k = 0; k < side * side; k++) {
-      const [x, y] = [k % side, Math.floor(k / side)].map((i) => half * ((2 * i) / (side - 1) - 1));
-      let least = Infinity;
-      for (let i = 0; i < data.length; i += 2)
-        least = Math.min(least, (x - alpha * data[i]) ** 2 + (y - alpha * data[i + 1]) ** 2);
-      if (least < near) places.push(x, y);
-    }
-    const at = Float32Array.from(places);
-    const [learned, exact] = [new Float32Array(at.length), new Float32Array(at.length)];
-    this.average.forward(at, time, learned);
-    this.exact.velocity(at, time, exact);
-    return { time, half, dots, places: at, learned: slowed(learned), exact: slowed(exact) };
-  }
-}
-
-/** The velocities, none longer than FASTEST. */
-function slowed(uv) {
-  for (let i = 0; i < uv.length; i += 2) {
-    const share = Math.min(1, FASTEST / (Math.hypot(uv[i], uv[i + 1]) + 1e-9));
-    uv[i] *= share;
-    uv[i + 1] *= share;
-  }
-  return uv;
-}
-
-/** What runs in the worker: it answers messages, and trains only when it is asked to. */
-function serveLearner(self) {
-  let learner;
-  self.onmessage = ({ data: { kind, run, body } }) => {
-    try {
-      if (kind === "begin") learner = new Learner(body);
-      const answer = kind === "begin" ? {} : learner[kind](body);
-      self.postMessage({ kind, run, answer });
-    } catch (fault) {
-      self.postMessage({ kind: "fault", run, answer: { reason: fault.message } });
-    }
-  };
-}
-
-// ---- In the page --------------------------------------------------------------------------------
 
 /** What of the settings an address may hold: the trait of each key, and how a value is read. */
 function shareable(fig) {
@@ -184,31 +39,6 @@ function shareable(fig) {
     steps: ["steps", whole],
     time: ["time", within(0, 0.95)],
   };
-}
-
-/** Take over what the address holds. @returns {string} A sentence on what was refused. */
-function readAddress(fig) {
-  if (!location.hash.startsWith(MARK)) return "";
-  const keys = shareable(fig);
-  const refused = [];
-  for (const [key, text] of new URLSearchParams(location.hash.slice(MARK.length))) {
-    const value = Object.hasOwn(keys, key) ? keys[key][1](text) : undefined;
-    if (value === undefined) refused.push(`${key}=${text}`.slice(0, 40));
-    else fig.set(keys[key][0], value);
-  }
-  return refused.length ? `Left out of the address: ${refused.slice(0, 3).join(", ")}.` : "";
-}
-
-/** Put the settings into the address and the clipboard. @returns {string} A sentence on it. */
-function writeAddress(fig) {
-  // A notebook's address is not this page's: there the settings are the figure's traits.
-  if (fig.model.widget_manager) return "In a notebook the settings are this figure's traits.";
-  const query = new URLSearchParams();
-  for (const [key, [trait]] of Object.entries(shareable(fig)))
-    if (fig.get(trait) !== DRAWING) query.set(key, fig.get(trait));
-  history.replaceState(null, "", MARK + query);
-  navigator.clipboard?.writeText(location.href).catch(() => {});
-  return "This page's address now holds the settings; it is copied where the browser allows it.";
 }
 
 /** A round number not below n, for the end of an axis. */
@@ -234,7 +64,7 @@ function legend(axes, items) {
   });
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const settings = fig.get("_settings");
   const { limit, last, most } = settings;
@@ -250,8 +80,9 @@ function build(fig) {
   const sets = {};
   for (const [name, { train, held }] of Object.entries(fig.get("_data")))
     sets[name] = { data: unpack(train, name), held: unpack(held, name) };
-  const worker = spawn(fig.model, "serveLearner");
+  const worker = spawn(fig.model, serveLearner);
   fig.undo.push(() => worker.terminate());
+  fig.awaits = () => Object.values(waiting).some((answers) => answers > 0);
   fig.listen(worker, "error", (event) => need(false, `the worker stopped: ${event.message}`));
 
   const losses = new Float32Array(last + 2000);
@@ -263,7 +94,8 @@ function build(fig) {
   let count = 0;
   let recent = []; // [time, count] over the last second
   let asked = 0; // when the samples were last asked for
-  let notice = readAddress(fig);
+  const keys = shareable(fig);
+  let notice = readAddress(fig, keys);
   let pen = [0, 0];
   const scatterAround = new Random(settings.seed + 5);
 
@@ -346,7 +178,8 @@ function build(fig) {
     }
   }
 
-  const loop = fig.loop(
+  const loop = animate(
+    fig,
     () => {
       if (empty() || count >= last) return false;
       // Two slices on their way keep the worker busy. Out of view no frame comes, and it rests.
@@ -438,7 +271,7 @@ function build(fig) {
     fig.say(words());
   });
 
-  fig.playButton(loop, { play: "Train", pause: "Pause" });
+  addPlayButton(fig, loop, { play: "Train", pause: "Pause" });
   const step = () => {
     loop.pause();
     notice = empty() ? "Draw some points first." : "";
@@ -450,41 +283,41 @@ function build(fig) {
     notice = "";
     begin();
   };
-  const both = [{ label: "Step", onClick: step }, { label: "Reset", onClick: reset }];
-  fig.buttons(...both);
-  fig.menu({ label: "data", trait: "dataset", options: [...Object.keys(sets), DRAWING] });
-  fig.menu({ label: "path", trait: "path", options: Object.keys(ROUTES) });
-  fig.menu({ label: "coupling", trait: "coupling", options: PAIRINGS });
-  const width = fig.menu({
+  addButtons(fig, { label: "Step", onClick: step }, { label: "Reset", onClick: reset });
+  addMenu(fig, { label: "data", trait: "dataset", options: [...Object.keys(sets), DRAWING] });
+  addMenu(fig, { label: "path", trait: "path", options: Object.keys(ROUTES) });
+  addMenu(fig, { label: "coupling", trait: "coupling", options: PAIRINGS });
+  const width = addMenu(fig, {
     label: "width",
     options: settings.widths.map(String),
     value: String(fig.get("width")),
     onInput: (v) => fig.set("width", Number(v)),
   });
   const rateWords = (v) => String(Number((10 ** v).toPrecision(2)));
-  const rate = fig.slider({
+  const rate = addSlider(fig, {
     label: "learning rate",
     ...{ min: -4, max: -1.5, step: 0.1, format: rateWords },
     value: Math.log10(fig.get("learning_rate")),
     onInput: (v) => fig.set("learning_rate", Math.min(0.03, Number((10 ** v).toPrecision(2)))),
   });
-  fig.menu({ label: "solver", trait: "method", options: METHODS });
-  const whole = (v) => String(v);
-  fig.slider({ label: "solver steps", trait: "steps", min: 1, max: 100, step: 1, format: whole });
-  fig.slider({ label: "fields at t", trait: "time", min: 0, max: 0.95, step: 0.05 });
-  const drawButtons = fig.buttons(
+  addMenu(fig, { label: "solver", trait: "method", options: METHODS });
+  const range = { min: 1, max: 100, step: 1, format: (v) => String(v) };
+  addSlider(fig, { label: "solver steps", trait: "steps", ...range });
+  addSlider(fig, { label: "fields at t", trait: "time", min: 0, max: 0.95, step: 0.05 });
+  const drawButtons = addButtons(
+    fig,
     { label: "Drop points", onClick: () => drop(...pen, 25, 0.25) },
     { label: "Clear", onClick: () => fig.set("drawn", []) },
   );
-  fig.buttons({ label: "Share settings", onClick: () => (notice = writeAddress(fig)) });
+  addButtons(fig, { label: "Share settings", onClick: () => (notice = writeAddress(fig, keys)) });
   for (const button of fig.controls.querySelectorAll("button"))
     fig.listen(button, "click", () => fig.redraw());
 
   const move = (x, y) => (pen = [x, y]);
-  const handle = fig.handle({ axes: plane, label: "pen", at: () => pen, move, step: 0.2 });
-  fig.pointer(plane, (x, y) => drawing() && drop(x, y, 3, 0.1), { hover: false });
+  const handle = addHandle(fig, { axes: plane, label: "pen", at: () => pen, move, step: 0.2 });
+  addPen(fig, plane, (x, y) => drawing() && drop(x, y, 3, 0.1));
   fig.listen(window, "hashchange", () => {
-    notice = readAddress(fig);
+    notice = readAddress(fig, keys);
     fig.redraw();
   });
 

@@ -1,16 +1,14 @@
-import {
-  COLORS,
-  GaussianMixture,
-  Random,
-  TABLEAUX,
-  condOT,
-  follow,
-  live,
-  need,
-  number,
-  raised,
-  scientific,
-} from "./core.js";
+import { need } from "./checks.js";
+import { COLORS } from "./colors.js";
+import { addMenu, addSlider } from "./controls.js";
+import { live } from "./figure.js";
+import { addHandle } from "./handles.js";
+import { drawHeat } from "./heat.js";
+import { GaussianMixture } from "./mixture.js";
+import { condOT } from "./paths.js";
+import { Random } from "./rng.js";
+import { TABLEAUX, follow } from "./solvers.js";
+import { number, raised, scientific } from "./words.js";
 
 /** Milliseconds of a frame that may go into the points of the curves. */
 const BUDGET = 12;
@@ -66,7 +64,7 @@ class Bench {
   }
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const settings = fig.get("_settings");
   const { trails, limit, steps: stops, inks, names, points } = settings;
@@ -123,7 +121,7 @@ function build(fig) {
 
   function drawPlane(ink) {
     const { path, way, exactWay } = kept;
-    plane.heat(heat, CELLS, { alpha: 0.8 });
+    drawHeat(plane, heat, CELLS, { alpha: 0.8 });
     drawTrails(bench.exact, { width: 1, alpha: 0.8 });
     drawTrails(path, { color: ink, width: 1, alpha: 0.85 });
     plane.points(path[path.length - 1], { color: fig.theme.exact, radius: 1.8, alpha: 0.8 });
@@ -189,15 +187,15 @@ function build(fig) {
     );
   });
 
-  fig.menu({ label: "solver", trait: "method", options: Object.entries(names) });
+  addMenu(fig, { label: "solver", trait: "method", options: Object.entries(names) });
   const nearest = () => stops.filter((n) => n <= fig.get("steps")).length - 1;
-  const slider = fig.slider({
+  const slider = addSlider(fig, {
     ...{ label: "steps N", min: 0, max: stops.length - 1, step: 1, value: nearest() },
     format: () => String(fig.get("steps")),
     onInput: (k) => fig.set("steps", stops[k]),
   });
-  fig.menu({ label: "data", trait: "dataset", options: Object.keys(fig.get("_mixtures")) });
-  fig.handle({
+  addMenu(fig, { label: "data", trait: "dataset", options: Object.keys(fig.get("_mixtures")) });
+  addHandle(fig, {
     ...{ axes: plane, label: "x₀", color: COLORS.noise, step: 0.1 },
     at: () => fig.get("x0"),
     move: (x, y) => fig.set("x0", [x, y]),

@@ -1,16 +1,14 @@
-import {
-  COLORS,
-  MLP,
-  Random,
-  Solver,
-  blend,
-  guided,
-  live,
-  moments,
-  need,
-  number,
-  rgb,
-} from "./core.js";
+import { need } from "./checks.js";
+import { COLORS, blend, rgb } from "./colors.js";
+import { addButtons, addMenu, addSlider } from "./controls.js";
+import { live } from "./figure.js";
+import { guided } from "./guidance.js";
+import { moments } from "./metrics.js";
+import { MLP } from "./mlp.js";
+import { addPlayButton, animate } from "./motion.js";
+import { Random } from "./rng.js";
+import { Solver } from "./solvers.js";
+import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 5;
@@ -102,7 +100,7 @@ function plan(width, { side, pictures }) {
   };
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const settings = fig.get("_settings");
   const { side, pictures, methods } = settings;
@@ -237,7 +235,8 @@ function build(fig) {
     fig.canvas.style.cursor = pictureAt(event) ? "pointer" : "";
   });
 
-  const play = fig.loop(
+  const play = animate(
+    fig,
     (seconds) => {
       // Never past what is known: a slow machine shows a slower flow, not fewer frames.
       const wanted = Math.min(1, fig.get("time") + seconds / DURATION);
@@ -248,15 +247,14 @@ function build(fig) {
     () => fig.get("time") >= 1 && fig.set("time", 0),
   );
 
-  const whole = (v) => String(v);
   const name = (digit) => (digit === null ? "none" : String(digit));
-  const menu = fig.menu({
+  const menu = addMenu(fig, {
     label: "digit",
     options: [...[...Array(mlp.classes).keys()].map(String), ["none", "no label"]],
     value: name(fig.get("digit")),
     onInput: (v) => fig.set("digit", v === "none" ? null : Number(v)),
   });
-  fig.slider({
+  addSlider(fig, {
     label: "guidance",
     trait: "scale",
     min: 0,
@@ -264,12 +262,13 @@ function build(fig) {
     step: 0.5,
     format: (v) => number(v, 1),
   });
-  fig.slider({ label: "steps", trait: "steps", min: 1, max: 50, step: 1, format: whole });
-  fig.menu({ label: "solver", trait: "method", options: methods });
-  fig.playButton(play);
-  fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
-  fig.buttons({ label: "New noise", onClick: () => fig.set("seed", fig.get("seed") + 1) });
-  fig.slider({ label: "picture", trait: "chosen", min: 1, max: pictures, step: 1, format: whole });
+  const count = { min: 1, step: 1, format: (v) => String(v) };
+  addSlider(fig, { label: "steps", trait: "steps", max: 50, ...count });
+  addMenu(fig, { label: "solver", trait: "method", options: methods });
+  addPlayButton(fig, play);
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
+  addButtons(fig, { label: "New noise", onClick: () => fig.set("seed", fig.get("seed") + 1) });
+  addSlider(fig, { label: "picture", trait: "chosen", max: pictures, ...count });
   fig.on("digit", (digit) => menu.show(name(digit)));
   fig.on(["digit", "scale", "steps", "method", "seed"], restart);
   fig.on(["time", "chosen"]);

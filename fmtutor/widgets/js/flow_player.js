@@ -1,4 +1,13 @@
-import { COLORS, MLP, Random, Solver, blend, live, moments, need, number } from "./core.js";
+import { need } from "./checks.js";
+import { COLORS, blend } from "./colors.js";
+import { addMenu, addSlider, addToggle } from "./controls.js";
+import { live } from "./figure.js";
+import { moments } from "./metrics.js";
+import { MLP } from "./mlp.js";
+import { addPlayButton, animate } from "./motion.js";
+import { Random } from "./rng.js";
+import { Solver } from "./solvers.js";
+import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 4;
@@ -72,7 +81,7 @@ function grid(side, limit) {
   });
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const { steps, trails, limit, seed } = fig.get("_settings");
   const plane = fig.axes({ x: [-limit, limit], y: [-limit, limit], equal: true });
@@ -122,7 +131,8 @@ function build(fig) {
     );
   });
 
-  const play = fig.loop(
+  const play = animate(
+    fig,
     (seconds) => {
       // Never past what is known: a slow machine shows a slower flow, not fewer frames.
       const wanted = Math.min(1, fig.get("time") + seconds / DURATION);
@@ -134,13 +144,13 @@ function build(fig) {
     () => fig.get("time") >= 1 && fig.set("time", 0),
   );
 
-  fig.playButton(play);
-  fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
-  const menu = fig.menu({ label: "data", trait: "dataset", options: fig.get("datasets") });
+  addPlayButton(fig, play);
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
+  const menu = addMenu(fig, { label: "data", trait: "dataset", options: fig.get("datasets") });
   const count = { min: 100, max: MOST, step: 100, format: (v) => String(v) };
-  fig.slider({ label: "particles", trait: "particles", ...count });
-  fig.toggle({ label: "trails", trait: "trails" });
-  fig.toggle({ label: "arrows of the field", trait: "arrows" });
+  addSlider(fig, { label: "particles", trait: "particles", ...count });
+  addToggle(fig, { label: "trails", trait: "trails" });
+  addToggle(fig, { label: "arrows of the field", trait: "arrows" });
   fig.on("datasets", (names) => {
     menu.offer(names);
     menu.show(fig.get("dataset"));

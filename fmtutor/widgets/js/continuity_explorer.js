@@ -1,4 +1,12 @@
-import { COLORS, GaussianMixture, live, need, number, unpackPath } from "./core.js";
+import { need } from "./checks.js";
+import { COLORS } from "./colors.js";
+import { addSlider, addToggle } from "./controls.js";
+import { live } from "./figure.js";
+import { addHandle } from "./handles.js";
+import { GaussianMixture } from "./mixture.js";
+import { addPlayButton, animateTime } from "./motion.js";
+import { unpackPath } from "./paths.js";
+import { number } from "./words.js";
 
 /** Seconds from noise to data when the time is played. */
 const DURATION = 6;
@@ -69,7 +77,7 @@ function curve([low, high], of) {
   });
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const { path, range, narrowest, steps, dots } = fig.get("_settings");
   const mixture = GaussianMixture.unpack(fig.get("_mixture"), unpackPath(path));
@@ -181,14 +189,14 @@ function build(fig) {
     );
   });
 
-  const play = fig.timeLoop(DURATION);
-  fig.playButton(play);
-  fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.01 });
-  fig.toggle({ label: "flip the sign of the field", trait: "flipped" });
+  const play = animateTime(fig, DURATION);
+  addPlayButton(fig, play);
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.01 });
+  addToggle(fig, { label: "flip the sign of the field", trait: "flipped" });
 
   const refresh = () => ledger.set(fig.get("interval"), fig.get("flipped") ? -1 : 1);
   const knob = (label, end, move) =>
-    fig.handle({
+    addHandle(fig, {
       axes: line,
       label,
       lock: "x",

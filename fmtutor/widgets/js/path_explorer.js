@@ -1,4 +1,12 @@
-import { COLORS, Random, blend, live, need, number, unpackPath } from "./core.js";
+import { need } from "./checks.js";
+import { COLORS, blend } from "./colors.js";
+import { addMenu, addSlider, addToggle } from "./controls.js";
+import { live } from "./figure.js";
+import { addHandle } from "./handles.js";
+import { addPlayButton, animateTime } from "./motion.js";
+import { unpackPath } from "./paths.js";
+import { Random } from "./rng.js";
+import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 4;
@@ -22,7 +30,7 @@ function hundredth(value) {
   return Math.round(100 * value) / 100;
 }
 
-/** @param {import("./core.js").LiveFigure} fig */
+/** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const settings = fig.get("_settings");
   const [x, y] = settings.plane;
@@ -150,21 +158,24 @@ function build(fig) {
     );
   });
 
-  const play = fig.timeLoop(DURATION);
+  const play = animateTime(fig, DURATION);
 
-  fig.playButton(play);
-  fig.slider({ label: "time t", trait: "time", min: 0, max: 1, step: 0.01 });
+  addPlayButton(fig, play);
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.01 });
   const names = ["straight", "cosine", "variance preserving"];
   const options = ["CondOT", "Cosine", "VariancePreserving"].map((key, i) => [key, names[i]]);
-  fig.menu({ label: "path", trait: "schedule", options });
-  const width = fig.slider({ label: "σ_min", trait: "sigma_min", min: 0, max: 0.5, step: 0.01 });
-  fig.toggle({ label: "parts of the velocity", trait: "parts" });
-  fig.toggle({ label: "other particles", trait: "particles" });
+  addMenu(fig, { label: "path", trait: "schedule", options });
+  const width = addSlider(fig, {
+    ...{ label: "σ_min", trait: "sigma_min" },
+    ...{ min: 0, max: 0.5, step: 0.01 },
+  });
+  addToggle(fig, { label: "parts of the velocity", trait: "parts" });
+  addToggle(fig, { label: "other particles", trait: "particles" });
   const put = (trait) => (...to) => fig.set(trait, to.map(hundredth));
   const point = (trait) => ({ at: () => fig.get(trait), move: put(trait) });
-  fig.handle({ axes: plane, label: "x0, noise", color: COLORS.noise, ...point("x0") });
-  fig.handle({ axes: plane, label: "x1, data", color: COLORS.data, ...point("x1") });
-  fig.handle({
+  addHandle(fig, { axes: plane, label: "x0, noise", color: COLORS.noise, ...point("x0") });
+  addHandle(fig, { axes: plane, label: "x1, data", color: COLORS.data, ...point("x1") });
+  addHandle(fig, {
     axes: curves,
     label: "time on the curves",
     color: COLORS.text,
