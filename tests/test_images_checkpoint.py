@@ -12,7 +12,8 @@ from fmtutor.guidance import conditioned, guided
 from fmtutor.images.checkpoint import load_model, save_model
 from fmtutor.images.datasets import to_uint8
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
-from fmtutor.networks import NETWORKS, UNet, UNetConfig
+from fmtutor.networks import UNet, UNetConfig
+from fmtutor.networks.registry import NETWORKS
 from fmtutor.solvers import sample
 
 CONFIG = UNetConfig(size=4, channels=3, classes=3, width=8, mults=(1, 2), attention=(2,), heads=2)

@@ -16,7 +16,8 @@ from fmtutor.images import processes, trainer
 from fmtutor.images.checkpoint import load_model
 from fmtutor.images.cli import attribute_help, main
 from fmtutor.images.config import PRESETS, TrainConfig
-from fmtutor.networks import NETWORKS, UNetConfig
+from fmtutor.networks import UNetConfig
+from fmtutor.networks.registry import NETWORKS
 
 QUICK = """
     train --patch 4 --width 4 --mults 1 --attention , --heads 1 --steps 4 --warmup 1

@@ -17,7 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fmtutor.networks import NETWORKS, PictureNetwork, kind_of
+from fmtutor.networks import PictureNetwork, kind_of
+from fmtutor.networks.registry import NETWORKS
 
 __all__ = [
     "as_json",

@@ -11,11 +11,9 @@ import torch
 
 from fmtutor.images.data import ImageData, to_float, to_uint8
 from fmtutor.images.folder import read_folder
-from fmtutor.images.published import CIFAR10, FASHION_MNIST, cifar10, fashion_mnist, read_idx
+from fmtutor.images.published import cifar10, fashion_mnist, read_idx
 
 __all__ = [
-    "CIFAR10",
-    "FASHION_MNIST",
     "ImageData",
     "load_images",
     "read_idx",

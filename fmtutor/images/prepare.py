@@ -13,8 +13,8 @@ from fmtutor.images.data import ImageData, check_images
 from fmtutor.images.journal import begin_log, describe_machine, tell
 from fmtutor.images.processes import Ranks
 from fmtutor.images.run import Run, new_run, newest_checkpoint, save_run
-from fmtutor.networks import NETWORKS, PictureNetwork
-from fmtutor.networks.registry import FROM_DATA
+from fmtutor.networks import PictureNetwork
+from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
 __all__ = ["begin_run", "check_fit", "network_config", "prepare_folder", "shared_network"]
 

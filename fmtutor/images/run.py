@@ -23,7 +23,8 @@ from fmtutor.images.checkpoint import (
     write_atomically,
 )
 from fmtutor.images.config import TrainConfig
-from fmtutor.networks import NETWORKS, PictureNetwork
+from fmtutor.networks import PictureNetwork
+from fmtutor.networks.registry import NETWORKS
 
 __all__ = [
     "Run",

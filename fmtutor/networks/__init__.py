@@ -2,12 +2,11 @@
 
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
-from fmtutor.networks.registry import NETWORKS, PictureNetwork, architecture, kind_of
+from fmtutor.networks.registry import PictureNetwork, architecture, kind_of
 from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = [
     "MLP",
-    "NETWORKS",
     "PictureNetwork",
     "TimeEmbedding",
     "UNet",
