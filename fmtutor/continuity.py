@@ -1,6 +1,7 @@
 """The continuity equation ∂p/∂t + ∇·(pu) = 0: its terms by automatic differentiation.
 
-Each row of what a field `v` returns may depend only on the same row of the points `x` `[b ...]`.
+Each row of a field's result may depend only on the same row of the points `x`, by operations that
+are recorded (not in numpy, nor under `torch.no_grad`).
 
 Chapter: continuity
 """

@@ -165,7 +165,6 @@ def conditioned(model: Field, *cond: Tensor | int) -> VelocityField:
 
     Numbers are conditions, too, where the model takes them; without any it comes back as it is.
 
-    Equation: eq-guidance-conditional
     Reference: ho2022
     Chapter: guidance
 

@@ -219,7 +219,6 @@ class VariancePreserving(AffinePath):
     β rises from `beta_min` > 0 at the data to `beta_max` at the noise, which is pure only nearly:
     α(0) = exp(−(beta_min + beta_max)/4). σ' diverges like −1/√(1 − t) at the data, σσ' does not.
 
-    Equation: eq-paths-gap
     Reference: song2021, lipman2023
 
     Example:

@@ -24,7 +24,6 @@ class BridgePath:
     Both ends are widened by σ. With σ = 0 it is the straight line itself, and its density raises.
     Target and conditional velocity are x1 − x0 everywhere. Arguments are those of `AffinePath`.
 
-    Equation: eq-couplings-field
     Reference: tong2024
 
     Example:
