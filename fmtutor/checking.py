@@ -1,8 +1,9 @@
 """How bad input is refused, at the public entrances of the package and nowhere else.
 
-Values are looked at where that is free. On an accelerator a look would stall the device, in code
-that is being compiled or mapped (`torch.vmap`) there is nothing to look at yet: only shapes, dtypes
-and devices are checked there.
+Values are looked at where that is free: on an accelerator it would stall the device, in code that
+is being compiled or mapped there is nothing to look at yet. `name` is an argument's in the error.
+
+Chapter: notation
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ __all__ = [
 
 
 def readable(x: Tensor) -> bool:
-    """Return whether the values of a tensor may be looked at without a cost."""
+    """Return whether the values of a tensor `x` may be looked at without a cost.
+
+    Example:
+        >>> readable(torch.zeros(2)), readable(torch.zeros(2, device="meta"))
+        (True, False)
+    """
     return (
         x.device.type == "cpu"
         and not torch.compiler.is_compiling()
@@ -39,7 +45,12 @@ def readable(x: Tensor) -> bool:
 
 
 def as_float64(x: Tensor) -> Tensor:
-    """Return a tensor in float64, on the CPU where its device has no such numbers."""
+    """Return a tensor `x` in float64, on the CPU where its device has no such numbers.
+
+    Example:
+        >>> as_float64(torch.ones(1))
+        tensor([1.], dtype=torch.float64)
+    """
     try:
         return x.double()
     except TypeError:
@@ -49,17 +60,14 @@ def as_float64(x: Tensor) -> Tensor:
 def check_points(
     x: Tensor, name: str = "x", *, finite: bool = False, floating: bool = True
 ) -> None:
-    """Refuse what is not a non-empty batch of floating-point points `[b ...]`.
+    """Refuse what is not a non-empty batch of points `x` `[b ...]`.
 
-    Args:
-        x: The tensor to look at.
-        name: Its name in the error.
-        finite: Whether NaN and infinity are refused, too (reads every value, where it may).
-        floating: Whether whole numbers, such as tokens, are refused.
+    They must be `floating` point, and with `finite` neither NaN nor infinite.
 
-    Raises:
-        TypeError: If `x` is not a floating-point tensor.
-        ValueError: If it has no batch axis or no element, or a value is not finite.
+    Example:
+        >>> check_points(torch.zeros(0, 2))
+        Traceback (most recent call last):
+        ValueError: x must be a non-empty batch [b ...], but its shape is [0, 2]
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, but a {type(x).__name__} came")
@@ -73,11 +81,12 @@ def check_points(
 
 
 def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
-    """Refuse what is not a tensor of the shape, dtype and device of another.
+    """Refuse what is not a tensor `x` of the shape, dtype and device of `other`, `other_name`.
 
-    Raises:
-        TypeError: If `x` is not a tensor, or the dtypes differ.
-        ValueError: If the shapes or the devices differ.
+    Example:
+        >>> check_same("x0", torch.zeros(2), "x1", torch.zeros(3))
+        Traceback (most recent call last):
+        ValueError: x0 and x1 must have one shape, but x0 is [2] and x1 is [3]
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, but a {type(x).__name__} came")
@@ -99,18 +108,12 @@ def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
 
 
 def check_labels(labels: Tensor, count: int, classes: int | None = None) -> None:
-    """Refuse what is not one whole number for each of `count` points, in {0, ..., classes − 1}.
+    """Refuse `labels` that are not int64 `[count]`, in {0, ..., `classes` − 1} if that is given.
 
-    Args:
-        labels: The tensor to look at.
-        count: Number of points.
-        classes: Number of labels that exist; None does not look at the values.
-
-    Raises:
-        TypeError: If `labels` is not an int64 tensor.
-        ValueError: If its shape is not `[count]`, or a label is out of range.
-
-    Chapter: guidance
+    Example:
+        >>> check_labels(torch.tensor([0, 10]), 2, classes=10)
+        Traceback (most recent call last):
+        ValueError: labels must be 0, ..., 9, but 10 came
     """
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
         found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
@@ -127,15 +130,11 @@ def check_labels(labels: Tensor, count: int, classes: int | None = None) -> None
 
 
 def check_cond(cond: Tensor | Sequence[Tensor], count: int) -> tuple[Tensor, ...]:
-    """Return the conditions as a tuple, each a tensor with one row for each of `count` points.
+    """Return conditions `cond` as a tuple, each a tensor with a row for each of `count` points.
 
-    Args:
-        cond: The conditions; a single tensor is one condition.
-        count: Number of points.
-
-    Raises:
-        TypeError: If one is not a tensor.
-        ValueError: If one has another number of rows.
+    Example:
+        >>> len(check_cond(torch.zeros(2, 5), 2))
+        1
     """
     cond = (cond,) if isinstance(cond, Tensor) else tuple(cond)
     for k, c in enumerate(cond):
@@ -149,11 +148,12 @@ def check_cond(cond: Tensor | Sequence[Tensor], count: int) -> tuple[Tensor, ...
 
 
 def check_count(name: str, value: SupportsIndex, least: int = 1) -> int:
-    """Return a whole number (numpy's, too) that is at least `least`.
+    """Return a whole number `value` (numpy's, too) that is at least `least`.
 
-    Raises:
-        TypeError: If `value` is not a whole number.
-        ValueError: If it is too small.
+    Example:
+        >>> check_count("steps", 0)
+        Traceback (most recent call last):
+        ValueError: steps must be at least 1, but 0 came
     """
     try:
         number = operator.index(value)
@@ -167,16 +167,14 @@ def check_count(name: str, value: SupportsIndex, least: int = 1) -> int:
 
 
 def check_has(name: str, value: Any, method: str, expected: str) -> None:
-    """Refuse what lacks a method, or is a class of which no object was made.
+    """Refuse a `value` without a `method`, or a class of which no object was made.
 
-    Args:
-        name: The argument's name.
-        value: Its value.
-        method: The method.
-        expected: What was expected, for the error.
+    `expected` says in the error what was.
 
-    Raises:
-        TypeError: If there is no such method.
+    Example:
+        >>> check_has("path", CondOT, "sample", "a path such as CondOT()")
+        Traceback (most recent call last):
+        TypeError: path must be a path such as CondOT(), but the class CondOT came
     """
     if isinstance(value, type) or not hasattr(value, method):
         came = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
@@ -184,24 +182,23 @@ def check_has(name: str, value: Any, method: str, expected: str) -> None:
 
 
 def check_callable(name: str, f: Any, expected: str) -> None:
-    """Refuse what cannot be called, or is a class that should have been made an object.
+    """Refuse an `f` that cannot be called, or is a class; `expected` says what was.
 
-    Args:
-        name: The argument's name.
-        f: Its value.
-        expected: What was expected, for the error.
-
-    Raises:
-        TypeError: If `f` is not a callable object.
+    Example:
+        >>> check_callable("coupling", "OT", "a function such as minibatch_ot")
+        Traceback (most recent call last):
+        TypeError: coupling must be a function such as minibatch_ot, but 'OT' came
     """
     check_has(name, f, "__call__", expected)
 
 
 def check_model(v: Callable[..., Tensor], x: Tensor, name: str = "x") -> None:
-    """Refuse what cannot be called, and a network whose weights have another dtype than the points.
+    """Refuse what is no field `v`, and a network of another dtype than points `x`.
 
-    Raises:
-        TypeError: If `v` is no callable object, or the dtypes differ.
+    Example:
+        >>> check_model(MLP(), torch.zeros(1, 2, dtype=torch.float64))
+        Traceback (most recent call last):
+        TypeError: the model's weights are torch.float32, but x is torch.float64: convert ...
     """
     check_callable("the field", v, "called as v(x, t)")
     if not isinstance(v, nn.Module) or not x.is_floating_point():
@@ -222,19 +219,11 @@ def as_generator(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> torch.Generator | None:
-    """Return `generator`, or a new one seeded with `seed`; the global state is never touched.
+    """Return `generator`, or a new one on `device` seeded with `seed`, or None if neither is given.
 
-    Args:
-        seed: A seed, or None.
-        generator: A generator, or None.
-        device: Where a new generator lives.
-
-    Returns:
-        A generator; None (torch's global one) if neither is given.
-
-    Raises:
-        TypeError: If the seed is not a whole number.
-        ValueError: If both are given.
+    Example:
+        >>> torch.rand(2, generator=as_generator(0)).equal(torch.rand(2, generator=as_generator(0)))
+        True
     """
     if seed is None:
         return generator

@@ -1,7 +1,6 @@
 """Claims that are verified as they are printed.
 
-`check` is how the book states a fact: the cell prints one stable line where the fact holds and
-raises where it does not.
+Chapter: quickstart
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def check(
     equal: Any = None,
     tol: float = 0.0,
 ) -> None:
-    """Print `✓ claim` if it holds, raise if it does not.
+    """Print `✓ claim` if it holds, raise if it does not: how the book states a fact.
 
     The line shows the claim and its bound, never the measured value, so that it is the same on
     every machine. With no bound, `value` itself must be true.
@@ -42,7 +41,6 @@ def check(
 
     Raises:
         CheckError: If the claim does not hold; NaN satisfies no claim.
-        ValueError: If the bounds contradict each other, or `tol` comes without `equal`.
 
     Example:
         >>> check("the mean of the noise", 0.02, above=-0.1, below=0.1)
@@ -50,8 +48,6 @@ def check(
         >>> check("two and two", 2 + 2, equal=5)
         Traceback (most recent call last):
         fmtutor.checks.CheckError: ✗ two and two equals 5: the value is 4
-
-    Chapter: quickstart
     """
     if equal is not None and (below is not None or above is not None):
         raise ValueError("give either equal= or below= and above=, not both")

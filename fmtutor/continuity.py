@@ -1,4 +1,10 @@
-"""The continuity equation ∂p/∂t + ∇·(pu) = 0: its terms by automatic differentiation."""
+"""The continuity equation ∂p/∂t + ∇·(pu) = 0: its terms by automatic differentiation.
+
+Each row of a field's result may depend only on the same row of the points `x`, by operations that
+are recorded (not in numpy, nor under `torch.no_grad`).
+
+Chapter: continuity
+"""
 
 from __future__ import annotations
 
@@ -29,29 +35,16 @@ def divergence(
     generator: torch.Generator | None = None,
     differentiable: bool = False,
 ) -> Tensor:
-    r"""Return the divergence ∇·v(x, t) = Σ_i ∂v_i/∂x_i.
+    """Return the divergence ∇·v(x, t) = Σ_i ∂v_i/∂x_i, `[b]`, `differentiable` or not.
 
-    "exact" takes one backward pass for each dimension of a point.
-    "hutchinson" takes a single one: with a random vector ε of independent signs, ε·(∂v/∂x)ε has
-    the divergence as its mean (an unbiased estimate, exact where the Jacobian is diagonal).
-
-    Args:
-        v: A velocity field; each row of its result may depend only on the same row of x.
-        x: Points `[b ...]`.
-        t: A float, a 0-d tensor or `[b]`, in [0, 1].
-        method: "exact" or "hutchinson".
-        generator: Generator of ε.
-        differentiable: Whether the result can itself be differentiated.
-
-    Returns:
-        Divergences `[b]`.
-
-    Raises:
-        TypeError: If `x` is not a floating-point tensor.
-        ValueError: If the shapes do not fit, t is outside [0, 1], or the method is unknown.
+    The `method` "exact" takes one backward pass for each dimension of a point, "hutchinson" one
+    in all: with random signs ε, ε·(∂v/∂x)ε has the divergence as its mean.
 
     Reference: hutchinson1990, grathwohl2019
-    Chapter: continuity
+
+    Example:
+        >>> divergence(lambda x, t: -3 * x, torch.zeros(2, 2), 0.5)
+        tensor([-6., -6.])
     """
     check_points(x)
     check_callable("the field", v, "called as v(x, t)")
@@ -65,22 +58,17 @@ def divergence_probes(
     generator: torch.Generator | None = None,
     probes: int = 1,
 ) -> Tensor:
-    """Return the vectors e for which Σ e·(∂v/∂x)e is the divergence, or has it as its mean.
+    """Return vectors e for which Σ e·(∂v/∂x)e is the divergence at `x`, or has it as its mean.
 
-    Args:
-        x: Points `[b ...]`.
-        method: "exact": the d unit vectors. "hutchinson": vectors of random signs.
-        generator: Generator of the signs.
-        probes: Number n of random vectors a point; each is divided by √n.
-
-    Returns:
-        Probes `[d b ...]` or `[n b ...]`.
-
-    Raises:
-        ValueError: If the method is unknown.
+    Their `method` is "exact", the d unit vectors `[d b ...]`, or "hutchinson", as many `probes` of
+    random signs `[n b ...]`, divided by √n.
 
     Reference: hutchinson1990
     Chapter: likelihood
+
+    Example:
+        >>> divergence_probes(torch.zeros(5, 2), "hutchinson", probes=3).shape
+        torch.Size([3, 5, 2])
     """
     if method == "exact":
         d = x[0].numel()
@@ -98,21 +86,15 @@ def velocity_and_divergence(
 ) -> tuple[Tensor, Tensor]:
     """Return v(x, t) `[b ...]` and its divergence `[b]` from one forward pass.
 
-    Args:
-        v: A velocity field.
-        x: Points `[b ...]`.
-        t: Times `[b]`.
-        probes: As `divergence_probes` gives them.
-        differentiable: Whether the results can themselves be differentiated.
+    The `probes` are those of `divergence_probes`; `differentiable` results have a graph.
 
-    Returns:
-        Velocities and divergences.
-
-    Raises:
-        TypeError: If the field returns another dtype.
-        ValueError: If it returns another shape.
-
+    Equation: eq-likelihood-augmented
     Chapter: likelihood
+
+    Example:
+        >>> x = torch.ones(1, 2)
+        >>> velocity_and_divergence(lambda x, t: x**2, x, torch.zeros(1), divergence_probes(x))
+        (tensor([[1., 1.]]), tensor([4.]))
     """
     with torch.inference_mode(False), torch.enable_grad():
         x, t = (a.clone() if a.is_inference() else a for a in (x, t))  # nothing else is recorded
@@ -150,25 +132,18 @@ def _refuse_unrecorded(v: VelocityField, x: Tensor, t: Tensor, u: Tensor) -> Non
 def continuity_residual(
     log_prob: Callable[[Tensor, Tensor], Tensor], v: VelocityField, x: Tensor, t: Time
 ) -> Tensor:
-    r"""Return how far a density and a field are from satisfying the continuity equation.
+    """Return ∂log p/∂t + ∇·v + v·∇log p, `[b]`: zero where density and field fit.
 
-    Divided by p, the equation ∂p/∂t + ∇·(pu) = 0 reads ∂log p/∂t + ∇·u + u·∇log p = 0; this is its
-    left-hand side, by automatic differentiation. It does not underflow where p does.
+    This is the continuity equation divided by p, which does not underflow where p does. The
+    log-density is called as `log_prob(x, t)`.
 
-    Args:
-        log_prob: The log-density, called as `log_prob(x, t)`, returns `[b]`.
-        v: The velocity field.
-        x: Points `[b ...]`.
-        t: A float, a 0-d tensor or `[b]`, in [0, 1].
+    Equation: eq-continuity-log
 
-    Returns:
-        Residuals `[b]`, in nats per unit of time; zero where the equation holds.
-
-    Raises:
-        TypeError: If `x` is not a floating-point tensor.
-        ValueError: If the shapes do not fit or t is outside [0, 1].
-
-    Chapter: continuity
+    Example:
+        >>> mixture, path = GaussianMixture(cluster_means(4, 2.0), 0.5), CondOT()
+        >>> x, log_p = standard_normal(9, seed=0), lambda x, t: mixture.log_prob_t(path, x, t)
+        >>> (continuity_residual(log_p, mixture.velocity(path), x, 0.5).abs() < 1e-3).all()
+        tensor(True)
     """
     check_points(x)
     x = x.detach().requires_grad_()

@@ -1,8 +1,9 @@
 """Which noise point goes with which data point.
 
-The independent coupling takes pairs as they come. The other one pairs a batch so that its total
-squared distance is least: the optimal transport between two finite sets of equal size, which is a
-permutation.
+A coupling is called as `(x0, x1, *cond)`, noise, data and what belongs to the data, each `[b ...]`,
+and returns them in a new order.
+
+Chapter: couplings
 """
 
 from __future__ import annotations
@@ -21,47 +22,30 @@ __all__ = ["in_common_unit", "independent", "minibatch_ot", "within_labels"]
 
 
 def independent(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
-    """Return noise, data and conditions as they came: a random pairing, if all was drawn at random.
-
-    Args:
-        x0: Noise `[b ...]`.
-        x1: Data `[b ...]`.
-        cond: Whatever belongs to the data points, each `[b ...]`.
-
-    Returns:
-        The arguments.
+    """Return noise `x0`, data `x1` and `cond` as they came: a random pairing, if all was drawn so.
 
     Reference: lipman2023
-    Chapter: couplings
+
+    Example:
+        >>> independent(torch.zeros(2), torch.ones(2))
+        (tensor([0., 0.]), tensor([1., 1.]))
     """
     return (x0, x1, *cond)
 
 
 def minibatch_ot(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
-    r"""Permute the data, and what belongs to it, so that Σ_i ‖x0_i − x1_π(i)‖² is least.
+    """Permute the data `x1`, and `cond` with it, so that Σ_i ‖x0_i − x1_π(i)‖² is least.
 
-    Every data point is used exactly once: the optimal coupling of two sets of b points is a
-    permutation, so none is drawn at random and none is lost. scipy's assignment solver finds it,
-    in time that grows like b³ at worst.
-
-    Labels have no say in it. Where they tell groups of the data apart, the best pairs tie the
-    noise to the label; a conditional model is trained on pairs `within_labels`.
-
-    Args:
-        x0: Noise `[b ...]`; it keeps its order.
-        x1: Data `[b ...]`, of the same shape.
-        cond: Whatever belongs to the data points, each `[b ...]`.
-
-    Returns:
-        The noise as it came, the permuted data, and each condition permuted alike.
-
-    Raises:
-        TypeError: If the dtypes of `x0` and `x1` differ or are not floating point.
-        ValueError: If their shapes differ, a value is not finite, or a condition has not one row
-            for each data point.
+    The optimal coupling of two sets of b points is a permutation, found by scipy's assignment
+    solver in time that grows like b³ at worst. Labels have no say in it: a conditional model is
+    trained on pairs `within_labels`.
 
     Reference: tong2024
-    Chapter: couplings
+
+    Example:
+        >>> x0, x1 = torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [2.0]])
+        >>> minibatch_ot(x0, x1, torch.tensor([7, 8]))[2]
+        tensor([8, 7])
     """
     check_points(x0, "x0", finite=True)
     check_points(x1, "x1", finite=True)
@@ -80,22 +64,16 @@ def minibatch_ot(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
 def within_labels(
     coupling: Callable[..., tuple[Tensor, ...]],
 ) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the coupling that pairs noise and data within each label, by a given coupling.
+    """Return the coupling that pairs within each label, the first condition, by a given `coupling`.
 
     The noise of a label is then as normal as all of it, which a conditional model needs.
 
-    Args:
-        coupling: A coupling, for example `minibatch_ot`.
-
-    Returns:
-        A coupling `(x0, x1, labels, *cond)` for points that come with labels `[b]`; the rows come
-        back label by label.
-
-    Raises:
-        ValueError: When called without labels.
-
     Reference: tong2024
-    Chapter: couplings
+
+    Example:
+        >>> x0, x1 = torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [2.0]])
+        >>> within_labels(minibatch_ot)(x0, x1, torch.tensor([7, 8]))[2]
+        tensor([7, 8])
     """
 
     def coupled(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:

@@ -1,8 +1,9 @@
-"""Distributions in the plane, each a seeded sampler, small enough to see what a method does.
+"""Distributions in the plane, small enough to see what a method does.
 
-Every sampler takes the number of points and a seed, returns `[n 2]` and raises a ValueError where
-n is below 1. They are scaled to a spread of about two, so that the same network and the same axes
-serve for all.
+Each is a seeded sampler of `n` points, `[n 2]`, of a spread of about two, so that the same network
+and the same axes serve for all. `std` and `noise` are standard deviations.
+
+Chapter: quickstart
 """
 
 from __future__ import annotations
@@ -31,47 +32,26 @@ __all__ = [
 def standard_normal(
     n: int, d: int = 2, *, seed: int | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Draw noise x0 ~ N(0, I).
-
-    Args:
-        n: Number of points.
-        d: Number of dimensions.
-        seed: Seed; None draws from torch's global state.
-        dtype: Floating-point type of the result.
-
-    Returns:
-        Points `[n d]`.
+    """Draw noise x0 ~ N(0, I), `[n d]`, of a `dtype`.
 
     Example:
         >>> x0 = standard_normal(1000, seed=0)
         >>> x0.shape, f"{x0.std():.1f}"
         (torch.Size([1000, 2]), '1.0')
-
-    Chapter: quickstart
     """
     check_count("n", n)
     return torch.randn(n, d, generator=as_generator(seed), dtype=dtype)
 
 
 def cluster_means(k: int, radius: float, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Place k means evenly on a circle, the first one at 45 degrees for k = 4, at 0 for k = 8.
+    """Place `k` means `[k 2]` evenly on a circle of a `radius`, in a `dtype`.
 
-    Args:
-        k: Number of means.
-        radius: Radius of the circle.
-        dtype: Floating-point type of the result.
-
-    Returns:
-        Means `[k 2]`.
+    The first one stands at 45 degrees for k = 4, else at 0.
 
     Example:
-        >>> cluster_means(4, 8**0.5).round()
+        >>> cluster_means(4, 8**0.5)[:2].round()
         tensor([[ 2.,  2.],
-                [-2.,  2.],
-                [-2., -2.],
-                [ 2., -2.]])
-
-    Chapter: quickstart
+                [-2.,  2.]])
     """
     offset = math.pi / 4 if k == 4 else 0.0
     angle = torch.arange(k, dtype=torch.float64) * (2 * math.pi / k) + offset
@@ -79,25 +59,14 @@ def cluster_means(k: int, radius: float, *, dtype: torch.dtype = torch.float32) 
 
 
 def four_clusters(n: int, *, seed: int | None = None, std: float = 0.3) -> Tensor:
-    """Draw from four Gaussian clusters at the corners of a square of side four.
+    """Draw from four Gaussian clusters at the corners (±2, ±2) of a square.
 
-    The density is Σ_k ¼ N(x; m_k, std² I) with m_k = (±2, ±2): the data of the opening chapter,
-    with the closed form `GaussianMixture(cluster_means(4, 8**0.5), std)`.
-
-    Args:
-        n: Number of points.
-        seed: Seed; None draws from torch's global state.
-        std: Standard deviation of each cluster.
-
-    Returns:
-        Points `[n 2]`.
+    The density is that of `GaussianMixture(cluster_means(4, 8**0.5), std)`.
 
     Example:
         >>> x1 = four_clusters(1000, seed=0)
         >>> f"{x1.abs().mean():.1f}"  # each coordinate is near 2 or −2
         '2.0'
-
-    Chapter: quickstart
     """
     return _clusters(cluster_means(4, math.sqrt(8)), n, seed, std)
 
@@ -105,40 +74,19 @@ def four_clusters(n: int, *, seed: int | None = None, std: float = 0.3) -> Tenso
 def eight_gaussians(n: int, *, seed: int | None = None, std: float = 0.2) -> Tensor:
     """Draw from eight Gaussian clusters on a circle of radius three.
 
-    Args:
-        n: Number of points.
-        seed: Seed; None draws from torch's global state.
-        std: Standard deviation of each cluster.
-
-    Returns:
-        Points `[n 2]`.
-
     Example:
-        >>> x1 = eight_gaussians(1000, seed=0)
-        >>> f"{x1.norm(dim=1).mean():.1f}"  # the radius
+        >>> f"{eight_gaussians(1000, seed=0).norm(dim=1).mean():.1f}"  # the radius
         '3.0'
-
-    Chapter: quickstart
     """
     return _clusters(cluster_means(8, 3.0), n, seed, std)
 
 
 def moons(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
-    """Draw from two interleaved half circles, widened by Gaussian noise.
-
-    Args:
-        n: Number of points.
-        seed: Seed; None draws from torch's global state.
-        noise: Standard deviation of the widening, before scaling.
-
-    Returns:
-        Points `[n 2]`.
+    """Draw from two interleaved half circles, widened by Gaussian noise before they are scaled.
 
     Example:
         >>> moons(1000, seed=0).shape
         torch.Size([1000, 2])
-
-    Chapter: quickstart
     """
     check_count("n", n)
     g = as_generator(seed)
@@ -151,22 +99,11 @@ def moons(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
 
 
 def spiral(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
-    """Draw from a spiral of one and a half turns, even in arc length.
-
-    Args:
-        n: Number of points.
-        seed: Seed; None draws from torch's global state.
-        noise: Standard deviation of the widening.
-
-    Returns:
-        Points `[n 2]`.
+    """Draw from a spiral of one and a half turns, even in arc length, widened by Gaussian noise.
 
     Example:
-        >>> x1 = spiral(1000, seed=0, noise=0.0)
-        >>> f"{x1.norm(dim=1).max():.1f}"  # the radius at its end
+        >>> f"{spiral(1000, seed=0, noise=0.0).norm(dim=1).max():.1f}"  # the radius at its end
         '3.0'
-
-    Chapter: quickstart
     """
     check_count("n", n)
     g = as_generator(seed)
@@ -179,19 +116,10 @@ def spiral(n: int, *, seed: int | None = None, noise: float = 0.08) -> Tensor:
 def checkerboard(n: int, *, seed: int | None = None) -> Tensor:
     """Draw uniformly from the eight dark squares of a 4 by 4 board of side six.
 
-    Args:
-        n: Number of points.
-        seed: Seed; None draws from torch's global state.
-
-    Returns:
-        Points `[n 2]`.
-
     Example:
         >>> square = ((checkerboard(1000, seed=0) + 3) / 1.5).floor()
         >>> (square.sum(1) % 2 == 0).all()  # dark ones only
         tensor(True)
-
-    Chapter: quickstart
     """
     check_count("n", n)
     g = as_generator(seed)
@@ -204,19 +132,9 @@ def checkerboard(n: int, *, seed: int | None = None) -> Tensor:
 def rings(n: int, *, seed: int | None = None, noise: float = 0.06) -> Tensor:
     """Draw from two concentric circles of radius one and two and a half, even in arc length.
 
-    Args:
-        n: Number of points.
-        seed: Seed; None draws from torch's global state.
-        noise: Standard deviation of the radius.
-
-    Returns:
-        Points `[n 2]`.
-
     Example:
         >>> rings(1000, seed=0, noise=0.0).norm(dim=1).round(decimals=1).unique()
         tensor([1.0000, 2.5000])
-
-    Chapter: quickstart
     """
     check_count("n", n)
     g = as_generator(seed)

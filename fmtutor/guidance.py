@@ -1,4 +1,7 @@
-"""Classifier-free guidance: away from what would be generated anyway, towards what is asked for."""
+"""Classifier-free guidance: away from what would be generated anyway, towards what is asked for.
+
+Chapter: guidance
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,15 @@ __all__ = ["conditioned", "drop_labels", "guided"]
 def drop_labels(
     labels: Tensor, rate: float, *, null: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Replace each label, independently of the others, by the null label with probability `rate`.
+    """Replace each of `labels` `[b]`, int64, by the `null` label with probability `rate`.
 
     A network trained on such labels learns the conditional fields and the unconditional one.
 
-    Args:
-        labels: Labels `[b]`, int64.
-        rate: The probability, in [0, 1].
-        null: The null label.
-        generator: Source of randomness; None is torch's global state.
-
-    Returns:
-        Labels `[b]`; the argument is not changed.
-
-    Raises:
-        TypeError: If the labels are not an int64 tensor.
-        ValueError: If they are not `[b]`, or the rate lies outside [0, 1].
-
     Reference: ho2022
-    Chapter: guidance
+
+    Example:
+        >>> drop_labels(torch.tensor([3, 1, 4]), 1.0, null=10)
+        tensor([10, 10, 10])
     """
     check_labels(labels, labels.numel() if isinstance(labels, Tensor) else 0)
     if not 0 <= rate <= 1:
@@ -49,26 +42,19 @@ def guided(
     v_uncond: Field,
     scale: float | Callable[[Tensor], Tensor],
 ) -> Field:
-    """Return the guided field v_uncond + scale (v_cond − v_uncond).
+    """Return the guided field v_uncond + scale (v_cond − v_uncond), called as `v(x, t, *cond)`.
 
-    Scale 1 is the plain conditional field, 0 the unconditional one, above 1 the difference is
-    exaggerated. A field that is not needed, at scale 1 or 0, is not evaluated.
+    Conditions go to `v_cond` alone. A field that is not needed, at scale 1 or 0, is not evaluated.
+    The scale may be a function of the times `[b]`; a weight w of the convention
+    (1 + w) v_cond − w v_uncond is the scale 1 + w here.
 
-    Args:
-        v_cond: The field that knows the condition.
-        v_uncond: The field that does not.
-        scale: The scale, finite, or a function of the times `[b]` that returns one. A weight w of
-            the convention (1 + w) v_cond − w v_uncond is the scale 1 + w here.
-
-    Returns:
-        The guided field. Called as `v(x, t, *cond)`, it gives the conditions to `v_cond` alone.
-
-    Raises:
-        TypeError: If a field cannot be called.
-        ValueError: If the scale is not finite; when called, if the two fields differ in shape.
-
+    Equation: eq-guidance-field
     Reference: ho2022
-    Chapter: guidance
+
+    Example:
+        >>> v = guided(lambda x, t: 0 * x + 2, lambda x, t: 0 * x + 1, scale=3.0)
+        >>> v(torch.zeros(1, 2), torch.zeros(1))
+        tensor([[4., 4.]])
     """
     check_callable("v_cond", v_cond, "a field")
     check_callable("v_uncond", v_uncond, "a field")

@@ -1,4 +1,7 @@
-"""The exact log-likelihood of a flow, by following a point back to the noise it came from."""
+"""The exact log-likelihood of a flow, by following a point back to the noise it came from.
+
+Chapter: likelihood
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,11 @@ Divergence = Literal["exact", "hutchinson"]
 
 
 def standard_normal_log_prob(x: Tensor) -> Tensor:
-    """Return log N(x; 0, I) in nats, `[b]`, at points `[b ...]`.
+    """Return log N(x; 0, I), `[b]`, at points `x` `[b ...]`.
 
-    Chapter: likelihood
+    Example:
+        >>> standard_normal_log_prob(torch.zeros(1, 2))
+        tensor([-1.8379])
     """
     flat = x.reshape(len(x), -1)
     return -0.5 * (flat.square().sum(1) + flat.shape[1] * math.log(2 * math.pi))
@@ -43,38 +48,28 @@ def log_prob(
     differentiable: bool = False,
     batch_size: int | None = None,
 ) -> Tensor:
-    r"""Return log p_1(x1) = log p_0(x_0) − ∫_0^1 ∇·v(x_t, t) dt of the flow of a field.
+    """Return log p_1(x1) = log p_0(x_0) − ∫_0^1 ∇·v(x_t, t) dt of the flow of a field, `[b]`.
 
     The trajectory that ends in x1 is followed back to t = 0, and the divergence is integrated along
     it as one more coordinate of the same differential equation.
 
     Args:
-        v: The velocity field, called as `v(x, t, *cond)`; each row of its result may depend only on
-            the same row of x.
         x1: Points `[b ...]`.
-        cond: Conditions, tensors `[b ...]`, or a single one.
         base: Log-density of the source, points `[b ...]` to nats `[b]`.
-        method: A method of `sample`.
-        steps: Number of its steps.
         divergence: "exact" (as many backward passes a stage as a point has dimensions; none for a
             field that knows its divergence, as `MLP` does), or "hutchinson" (random vectors, kept
-            along the trajectory: unbiased for the integral of the divergence, hence for the
-            result).
+            along the trajectory: unbiased for the result).
         probes: Number of random vectors a point, one backward pass each.
-        generator: Generator of the random vectors.
         differentiable: Whether gradients flow to the parameters of v, and to x1.
-        batch_size: Number of points that travel together, all of them with None.
+        The others are those of `sample`.
 
-    Returns:
-        Log-likelihoods `[b]`, in nats.
-
-    Raises:
-        TypeError: If `x1` is not a floating-point tensor.
-        ValueError: If a shape does not fit, a method is unknown, or the field's computation cannot
-            be differentiated.
-
+    Equation: eq-likelihood-logp, eq-likelihood-augmented
     Reference: chen2018, grathwohl2019
-    Chapter: likelihood
+
+    Example:
+        >>> x1 = torch.zeros(1, 2)
+        >>> (log_prob(lambda x, t: x, x1) - standard_normal_log_prob(x1)).round(decimals=2)
+        tensor([-2.])
     """
     travel = partial(
         _follow,
@@ -109,32 +104,18 @@ def sample_with_log_prob(
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Follow the flow from noise to data and return the points with their log-likelihoods.
+    """Follow the flow from noise x0 to data; return the points with their log-likelihoods `[b]`.
 
-    log p_1(x_1) = log p_0(x0) − ∫_0^1 ∇·v(x_t, t) dt along the way that is taken anyway, so the
-    likelihood of a sample needs no second solution. The arguments are those of `log_prob`.
+    The divergence is integrated along the way that is taken anyway: no second solution. The others
+    are those of `log_prob`.
 
-    Args:
-        v: The velocity field.
-        x0: Points `[b ...]` drawn from the source.
-        cond: Conditions.
-        base: Log-density of the source.
-        method: A method of `sample`.
-        steps: Number of its steps.
-        divergence: "exact" or "hutchinson".
-        probes: Number of random vectors a point.
-        generator: Generator of the random vectors.
-        batch_size: Number of points that travel together.
-
-    Returns:
-        Points `[b ...]` and log-likelihoods `[b]`, in nats.
-
-    Raises:
-        TypeError: As `log_prob`.
-        ValueError: As `log_prob`.
-
+    Equation: eq-continuity-likelihood
     Reference: chen2018
-    Chapter: likelihood
+
+    Example:
+        >>> x1, log_p = sample_with_log_prob(lambda x, t: x, torch.ones(1, 2))
+        >>> x1, log_p
+        (tensor([[2.7183, 2.7183]]), tensor([-4.8379]))
     """
     ends, values = [], []
     for x, *c in _groups(v, x0, "x0", cond, batch_size):

@@ -1,4 +1,7 @@
-"""The two losses of flow matching, and the value below which the tractable one cannot fall."""
+"""The two losses of flow matching, and the value below which the tractable one cannot fall.
+
+Chapter: objectives
+"""
 
 from __future__ import annotations
 
@@ -52,18 +55,33 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def gaussian(x1: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw x0 ~ N(0, I), of the shape, dtype and device of `x1` `[b ...]`."""
+    """Draw x0 ~ N(0, I), of the shape, dtype and device of `x1` `[b ...]`.
+
+    Example:
+        >>> gaussian(torch.zeros(5, 3, 8, 8)).shape
+        torch.Size([5, 3, 8, 8])
+    """
     check_points(x1, "x1")
     return torch.randn(x1.shape, generator=generator, dtype=x1.dtype, device=x1.device)
 
 
 def velocity(s: PathSample) -> Tensor:
-    """Return the target of flow matching, u_t `[b ...]`."""
+    """Return the target of flow matching, the u_t of a draw `s`, `[b ...]`.
+
+    Example:
+        >>> velocity(CondOT().sample(torch.zeros(1, 2), torch.ones(1, 2), 0.5))
+        tensor([[1., 1.]])
+    """
     return s.ut
 
 
 def mean_square(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of (prediction − target)² over all entries, 0-d."""
+    """Return the mean of (`prediction` − `target`)² over all entries, 0-d.
+
+    Example:
+        >>> mean_square(torch.zeros(5, 2), torch.full((5, 2), 3.0))
+        tensor(9.)
+    """
     check_same("the field's result", prediction, "the target", target)
     return (prediction - target).square().mean()
 
@@ -83,35 +101,29 @@ def cfm_loss(
     labels: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Return the conditional flow matching loss E‖v(x_t, t) − u_t‖², the mean over all entries.
+    """Return the conditional flow matching loss E‖v(x_t, t) − u_t‖², 0-d.
 
-    The expectation is over t ~ U[0, 1], the noise x0 and the given data x1, one draw of each for
-    each data point.
+    The expectation is over t, the noise x0 and the given data x1, one draw for each data point.
 
     Args:
-        v: The field to be trained, called as `v(x, t, *cond)`.
+        v: The field to be trained.
         x1: Data `[b ...]`.
-        cond: Conditions, tensors `[b ...]` whose rows belong to those of `x1`, or a single one.
+        cond: Conditions, tensors `[b ...]`, or a single one.
         x0: Noise `[b ...]`; None draws it by `noise`.
-        t: Times, a float, a 0-d tensor or `[b]` in [0, 1]; None draws them uniformly.
+        t: Times; None draws them uniformly.
         path: Makes the point and the target from x0, x1 and t.
-        coupling: Pairs x0 with x1 and what belongs to it; None leaves them as they come (the
-            independent coupling).
+        coupling: Pairs x0 with x1 and what belongs to it; None leaves them as they come.
         noise: Draws the source, N(0, I) if nothing else is said.
         target: What of the draw is to be predicted.
         distance: How prediction and target are compared.
         labels: Labels `[b]`, int64: the first condition.
-        generator: Source of all randomness here; None is torch's global state.
 
-    Returns:
-        The loss, 0-d, a mean over batch and dimensions (not a sum over dimensions).
-
-    Raises:
-        TypeError: If an argument is not of its kind or dtypes differ.
-        ValueError: If a shape does not fit (that of v's result, too) or a time is outside [0, 1].
-
+    Equation: eq-objectives-losses
     Reference: lipman2023, tong2024
-    Chapter: objectives
+
+    Example:
+        >>> loss = cfm_loss(MLP(), moons(64, seed=0), coupling=minibatch_ot)
+        >>> loss.backward()
     """
     _check_arguments(v, x1, path, coupling)
     cond = check_cond(cond, len(x1))
@@ -128,23 +140,15 @@ def cfm_loss(
 
 
 def fm_loss(v: VelocityField, field: VelocityField, xt: Tensor, t: Time) -> Tensor:
-    r"""Return the flow matching loss E‖v(x_t, t) − u_t(x_t)‖² against a known marginal field.
+    """Return the flow matching loss E‖v(xt, t) − u_t(xt)‖², 0-d, for a marginal `field` u.
 
-    Args:
-        v: The velocity field to be trained.
-        field: The marginal velocity u_t(x), for example an oracle's.
-        xt: Points `[b ...]`, drawn from p_t.
-        t: Their times, a float, a 0-d tensor or `[b]` in [0, 1].
-
-    Returns:
-        The loss, 0-d, a mean over batch and dimensions.
-
-    Raises:
-        TypeError: If the dtypes differ or are not floating point.
-        ValueError: If a shape does not fit or a time is outside [0, 1].
-
+    Equation: eq-objectives-losses
     Reference: lipman2023
-    Chapter: objectives
+
+    Example:
+        >>> u = GaussianMixture(torch.zeros(1, 2), 1.0).velocity(CondOT())
+        >>> fm_loss(u, u, xt=standard_normal(5, seed=0), t=0.0)
+        tensor(0.)
     """
     check_points(xt, "xt")
     check_model(v, xt, "xt")
@@ -153,19 +157,15 @@ def fm_loss(v: VelocityField, field: VelocityField, xt: Tensor, t: Time) -> Tens
 
 
 def gaussian_loss_floor(s0: float, s1: float) -> float:
-    r"""Return the least conditional loss, a dimension, between two Gaussians: (π/2) s0 s1.
+    """Return the least conditional loss, a dimension, between two Gaussians: (π/2) s0 s1.
 
-    For x0 ~ N(0, s0²) and x1 ~ N(m, s1²), independent, on the straight path CondOT(0): the integral
-    over t of Var[x1 − x0 | x_t] = s0² s1²/((1 − t)² s0² + t² s1²).
+    It is the integral of Var[x1 − x0 | x_t] = s0² s1²/((1 − t)² s0² + t² s1²) over t.
 
-    Args:
-        s0: Standard deviation of the noise.
-        s1: Standard deviation of the data.
+    Equation: eq-objectives-floor
 
-    Returns:
-        The floor, in the square of the data's unit.
-
-    Chapter: objectives
+    Example:
+        >>> round(gaussian_loss_floor(1.0, 0.5), 4)
+        0.7854
     """
     return 0.5 * math.pi * s0 * s1
 
@@ -177,24 +177,19 @@ def loss_floor(
     n: int = 20_000,
     seed: int | None = None,
 ) -> tuple[float, float]:
-    r"""Return the least possible conditional loss on a Gaussian mixture, E Var[u_t | x_t].
+    """Return the least conditional loss on a `mixture`, E Var[u_t | x_t], and its standard error.
 
-    The variance is in closed form; only the mean over x_t and t is sampled, with the times spread
-    evenly over [0, 1].
-
-    Args:
-        mixture: The data distribution.
-        path: The conditional path.
-        n: Number of samples.
-        seed: Seed; None draws from torch's global state.
-
-    Returns:
-        The floor (a mean over dimensions, as `cfm_loss` is) and its standard error.
+    The variance is in closed form; only its mean over `n` points x_t and times is sampled.
 
     Raises:
-        ValueError: If `n` is below 2, or σ' diverges at t = 1, where the floor is infinite.
+        ValueError: If σ' of the `path` diverges at t = 1, where the floor is infinite.
 
-    Chapter: objectives
+    Equation: eq-objectives-floor
+
+    Example:
+        >>> value, error = loss_floor(GaussianMixture(torch.zeros(1, 2), 0.5), seed=0)
+        >>> f"{value:.1f}"
+        '0.8'
     """
     n = check_count("n", n, least=2)  # for a standard error
     end = torch.tensor(1.0, device=mixture.means.device)

@@ -1,4 +1,7 @@
-"""The slow way: a continuous normalizing flow trained by maximum likelihood, for comparison."""
+"""The slow way: a continuous normalizing flow trained by maximum likelihood, for comparison.
+
+Chapter: maximum_likelihood
+"""
 
 from __future__ import annotations
 
@@ -24,29 +27,17 @@ def negative_log_likelihood(
     divergence: Literal["exact", "hutchinson"] = "exact",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return −E log p_1(x1), the loss of maximum likelihood, with gradients to the network.
+    """Return −E log p_1(x1), 0-d, in nats a point, with gradients to the network.
 
-    Each value solves the augmented equation from t = 1 to t = 0, and its gradient goes back through
-    every stage of the solver and through every divergence.
+    They go back through every stage of the solver and through every divergence. Conditions come one
+    by one. The others are those of `log_prob`.
 
-    Args:
-        v: The velocity field to be trained.
-        x1: Data `[b ...]`.
-        cond: Conditions of the data, each `[b ...]`.
-        method: A method of `sample` with fixed steps.
-        steps: Number of its steps.
-        divergence: "exact" or "hutchinson".
-        generator: Generator of the random vectors of "hutchinson".
-
-    Returns:
-        The loss, 0-d, in nats a point.
-
-    Raises:
-        TypeError: If `x1` is not a floating-point tensor.
-        ValueError: If a shape does not fit, or a method is unknown.
-
+    Equation: eq-maximum-likelihood-logp
     Reference: chen2018, grathwohl2019
-    Chapter: maximum_likelihood
+
+    Example:
+        >>> loss = negative_log_likelihood(MLP(width=8), moons(16, seed=0), steps=2)
+        >>> loss.backward()
     """
     return -log_prob(
         v,
@@ -75,30 +66,14 @@ def fit_maximum_likelihood(
 ) -> FitResult:
     """Train a velocity field by maximum likelihood: `minimise` with the other loss.
 
-    The learning rate stays, and no average of the weights is kept.
-
-    Args:
-        model: The network `v(x, t)`; it is trained in place.
-        data: The data set `[n ...]`, on the device of the model.
-        steps: Number of optimizer steps.
-        batch_size: Number of data points in a step.
-        lr: Learning rate.
-        method: A method of `sample` with fixed steps.
-        solver_steps: Number of its steps, each time the loss is evaluated.
-        divergence: "exact" or "hutchinson".
-        seed: Seed of batches and random vectors; None draws from torch's global state.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        The network and the losses, in nats a point.
-
-    Raises:
-        TypeError: If the data is not floating point.
-        ValueError: If the data is empty or not finite, or a setting is out of its range.
-        FloatingPointError: If a loss is NaN or infinite; the step is named.
+    The rate `lr` stays, and no average of the weights is kept. Each loss takes `solver_steps` of
+    a `method` of `sample`, with a `divergence` of `log_prob`. The others are those of `minimise`.
 
     Reference: chen2018
-    Chapter: maximum_likelihood
+
+    Example:
+        >>> data, few = moons(16, seed=0), dict(steps=2, solver_steps=2, progress=False)
+        >>> model, losses = fit_maximum_likelihood(MLP(width=8), data, **few)
     """
     loss = partial(
         negative_log_likelihood, method=method, steps=solver_steps, divergence=divergence

@@ -1,8 +1,6 @@
 """What a velocity field, a path, a time and a condition are, and how they are aligned to points.
 
-Everything else in the package builds on the conventions settled here: time runs from noise
-(`t = 0`) to data (`t = 1`), a field is called as `v(x, t)`, with conditions as `v(x, t, *cond)`,
-times are aligned to points from the left, and randomness comes from an explicit generator.
+Chapter: notation
 """
 
 from __future__ import annotations
@@ -43,25 +41,21 @@ class VelocityField(Protocol):
     """A time-dependent velocity `v(x, t)`: points `[b ...]`, times `[b]` to velocities `[b ...]`.
 
     Any callable of this shape is one: a trained network, a closed form, a lambda.
-
-    Chapter: notation
     """
 
     def __call__(self, x: Tensor, t: Tensor, /) -> Tensor:
-        """Return the velocity at points `x` `[b ...]` and times `t` `[b]`, as `[b ...]`."""
+        """Return the velocity."""
         ...
 
 
 class ConditionalField(Protocol):
     """A velocity field that is also told something: `v(x, t, *cond)`, without it unconditional.
 
-    Conditions are tensors whose rows belong to those of x: labels, observations, a second time.
-
     Chapter: guidance
     """
 
     def __call__(self, x: Tensor, t: Tensor, /, *cond: Tensor | int) -> Tensor:
-        """Return the velocity `[b ...]` at points `[b ...]`, times `[b]`, conditions `[b ...]`."""
+        """Return the velocity under conditions."""
         ...
 
 
@@ -77,24 +71,19 @@ class KnowsDivergence(Protocol):
     """
 
     def with_divergence(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
-        """Return a function (x, t, *cond) -> (velocities `[b ...]`, divergences `[b]`).
-
-        None says that the closed form does not hold for this object.
-        """
+        """Return the function (x, t, *cond) -> (velocities, divergences `[b]`), or None."""
         ...
 
 
 class PathSample(NamedTuple):
-    """One draw from a path: the two ends, the time, the point between and its velocity.
-
-    Attributes:
-        x0: Noise `[b ...]`.
-        x1: Data `[b ...]`.
-        t: Times `[b]`.
-        xt: Points on the path `[b ...]`.
-        ut: The regression target, the velocity of the path at `xt`, `[b ...]`.
+    """One draw from a path: `x0`, `x1`, times `t`, points between `xt` and their velocities `ut`.
 
     Chapter: paths
+
+    Example:
+        >>> s = CondOT().sample(torch.zeros(1, 2), torch.ones(1, 2), 0.25)
+        >>> s.xt, s.ut
+        (tensor([[0.2500, 0.2500]]), tensor([[1., 1.]]))
     """
 
     x0: Tensor
@@ -113,25 +102,18 @@ class Path(Protocol):
     def sample(
         self, x0: Tensor, x1: Tensor, t: Time, *, generator: torch.Generator | None = None
     ) -> PathSample:
-        """Draw the point between `x0` and `x1` `[b ...]` at `t` (a float, 0-d or `[b]`)."""
+        """Draw the point between `x0` and `x1` `[b ...]` at `t`."""
         ...
 
 
 def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:
-    """Bring a time to the form `[b]` that belongs to the points `x` `[b ...]`.
+    """Bring a time `t` to the form `[b]` that belongs to points `x`, in their dtype.
 
-    Args:
-        t: A float, a 0-d tensor or a tensor `[b]`, in [0, 1].
-        x: Points `[b ...]`; the result takes their dtype and device.
-        unit: Whether values outside [0, 1] are refused, those within 1e-5 of it moved to its end.
+    With `unit`, times outside [0, 1] are refused, those within 1e-5 of it moved to its end.
 
-    Returns:
-        Times `[b]`.
-
-    Raises:
-        ValueError: If the shape is neither `[]` nor `[b]`, or a time is NaN or outside [0, 1].
-
-    Chapter: notation
+    Example:
+        >>> batch_time(0.5, torch.zeros(3, 2))
+        tensor([0.5000, 0.5000, 0.5000])
     """
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     _check_time_shape(t, x)
@@ -148,23 +130,13 @@ def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:
 
 
 def batch_points(x: Tensor, name: str, other: Tensor, t: Time, other_name: str = "x1") -> Tensor:
-    """Refuse two batches of points that do not match; return the times `[b]` that belong to them.
+    """Return the times `[b]` that belong to points `x` and `other`, once the two match.
 
-    Args:
-        x: Points `[b ...]`.
-        name: Their name in an error.
-        other: Points of the same shape, dtype and device.
-        t: A float, a 0-d tensor or `[b]`, in [0, 1].
-        other_name: The name of `other` in an error.
+    An error calls them `name` and `other_name`.
 
-    Returns:
-        Times `[b]`.
-
-    Raises:
-        TypeError: If a dtype is not floating point, or the dtypes differ.
-        ValueError: If shapes or devices differ, or a time lies outside [0, 1].
-
-    Chapter: notation
+    Example:
+        >>> batch_points(torch.zeros(2, 3), "x0", torch.ones(2, 3), 0.5)
+        tensor([0.5000, 0.5000])
     """
     check_points(other, other_name)
     check_same(name, x, other_name, other)
@@ -172,21 +144,15 @@ def batch_points(x: Tensor, name: str, other: Tensor, t: Time, other_name: str =
 
 
 def batch_label(label: Tensor | int | None, x: Tensor, classes: int) -> Tensor:
-    """Bring a label to the form `[b]` that belongs to the points `x` `[b ...]`.
+    """Bring a `label` in {0, ..., `classes`} to the form `[b]` that belongs to points `x`.
 
-    Args:
-        label: An int, a 0-d tensor or `[b]`, int64; None is the null label for all.
-        x: Points `[b ...]`; the result is on their device.
-        classes: Number of labels, which is also the null label.
-
-    Returns:
-        Labels `[b]`, in {0, ..., classes}.
-
-    Raises:
-        TypeError: If the labels are not int64.
-        ValueError: If the shape is neither `[]` nor `[b]`, or a label does not exist.
+    The last one is the null label, which None stands for.
 
     Chapter: guidance
+
+    Example:
+        >>> batch_label(None, torch.zeros(3, 2), classes=10)
+        tensor([10, 10, 10])
     """
     label = torch.as_tensor(classes if label is None else label, device=x.device)
     labels = label.expand(len(x)) if label.ndim == 0 else label
@@ -195,18 +161,17 @@ def batch_label(label: Tensor | int | None, x: Tensor, classes: int) -> Tensor:
 
 
 def conditioned(model: Field, *cond: Tensor | int) -> VelocityField:
-    """Return the field v(x, t) that a model gives under conditions.
+    """Return the field `v(x, t)` that a `model` gives under conditions `cond`.
 
-    Args:
-        model: A network that is called as `v(x, t, *cond)`.
-        cond: Tensors `[b ...]`, a row for each point that the field will be asked about, or what
-            else the model takes, such as one label for all.
-
-    Returns:
-        The field, called as `v(x, t)`; the model itself if there are no conditions.
+    Numbers are conditions, too, where the model takes them; without any it comes back as it is.
 
     Reference: ho2022
     Chapter: guidance
+
+    Example:
+        >>> v = conditioned(MLP(classes=10), torch.tensor([3, 4]))
+        >>> v(torch.zeros(2, 2), torch.zeros(2)).shape
+        torch.Size([2, 2])
     """
     if not cond:
         return model
@@ -218,23 +183,14 @@ def conditioned(model: Field, *cond: Tensor | int) -> VelocityField:
 
 
 def align_time(t: Tensor, x: Tensor) -> Tensor:
-    """Align times to points from the left: `[b]` to `[b 1 ... 1]`, with as many axes as `x`.
+    """Align times `t` to points `x` from the left: `[b]` to `[b 1 ... 1]`.
 
-    Broadcasting aligns shapes from the right. A time `[b]` times points `[b d]` therefore raises,
-    or where b equals d multiplies along the wrong axis without a word. All of the package goes
-    through this function instead.
+    Broadcasting aligns from the right: it raises, or for b = d multiplies along the wrong axis.
 
-    Args:
-        t: A 0-d tensor or times `[b]`.
-        x: Points `[b ...]`.
-
-    Returns:
-        Times `[b 1 ... 1]`, ready to be multiplied with `x`.
-
-    Raises:
-        ValueError: If `t` has another shape.
-
-    Chapter: notation
+    Example:
+        >>> align_time(torch.tensor([0.0, 0.5]), torch.ones(2, 2)) * torch.ones(2, 2)
+        tensor([[0.0000, 0.0000],
+                [0.5000, 0.5000]])
     """
     _check_time_shape(t, x)
     return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim == 1 else t

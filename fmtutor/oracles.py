@@ -1,8 +1,10 @@
 """Exact answers: marginal velocities, scores and densities in closed form.
 
-Training approximates the marginal velocity u_t(x) = E[u_t(x | x1) | x_t = x]. For a mixture of
-Gaussians and for a finite set of points that expectation is a softmax over components or points,
-and this module computes it, so that everything learned can be held against the truth.
+For a mixture of Gaussians and for a finite set of points the marginal velocity
+u_t(x) = E[u_t(x | x1) | x_t = x] is a softmax over components or points, so that everything
+learned can be held against the truth.
+
+Chapter: marginal
 """
 
 from __future__ import annotations
@@ -22,21 +24,24 @@ __all__ = ["EmpiricalField", "GaussianMixture"]
 
 
 class GaussianMixture:
-    r"""The data distribution q(x) = Σ_k w_k N(x; m_k, s_k² I), its marginals in closed form.
+    """The data distribution q(x) = Σ_k w_k N(x; m_k, s_k² I), its marginals in closed form.
 
-    Along an affine path it stays a mixture: p_t(x) = Σ_k w_k N(x; α m_k, (α² s_k² + σ²) I).
+    Along an affine path it stays a mixture: p_t(x) = Σ_k w_k N(x; α m_k, V_k I) with
+    V_k = α² s_k² + σ²; r_k(x, t) is the posterior weight of component k. Points are `[b d]`.
 
     Args:
         means: `[k d]`.
         stds: Standard deviations s_k > 0, `[k]` or one float for all.
         weights: Weights w_k > 0, `[k]`; they are divided by their sum. None: equal ones.
 
-    Raises:
-        TypeError: If `means` is not a floating-point tensor.
-        ValueError: If a shape is not as above, or a value not finite or not positive.
-
+    Equation: eq-marginal-component, eq-marginal-mixture, eq-marginal-tweedie
     Reference: lipman2024guide
-    Chapter: marginal
+
+    Example:
+        >>> mixture = GaussianMixture(cluster_means(4, 8**0.5), 0.3)
+        >>> u = mixture.velocity(CondOT())
+        >>> u(torch.tensor([[1.5, 1.5]]), 0.75).round()
+        tensor([[2., 2.]])
     """
 
     def __init__(self, means: Tensor, stds: Tensor | float, weights: Tensor | None = None) -> None:
@@ -68,7 +73,7 @@ class GaussianMixture:
     def sample(
         self, n: int, *, seed: int | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw `[n d]` points from q, with `seed`, `generator` or torch's global state."""
+        """Draw `[n d]` points from q."""
         n = check_count("n", n)
         g = as_generator(seed, generator, self.means.device)
         k = torch.multinomial(self.weights, n, replacement=True, generator=g)
@@ -78,19 +83,18 @@ class GaussianMixture:
         )
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log q(x) in nats, `[b]`, at points `[b d]`."""
+        """Return log q(x), `[b]`."""
         self._check(x)
         return self._log_joint(x, self.means, self.stds.square()).logsumexp(1)
 
     def log_prob_t(self, path: AffinePath, x: Tensor, t: Time) -> Tensor:
-        """Return log p_t(x) in nats, `[b]`, at points `[b d]` and times in [0, 1]."""
+        """Return log p_t(x), `[b]`."""
         return self._log_joint(x, *self._components(path, x, t)[:2]).logsumexp(1)
 
     def velocity(self, path: AffinePath) -> VelocityField:
-        r"""Return the marginal velocity u_t(x) = Σ_k r_k(x, t) u_t^k(x), as a field `v(x, t)`.
+        """Return the marginal velocity u_t(x) = Σ_k r_k(x, t) u_t^k(x), as a field `v(x, t)`.
 
-        r_k is the posterior weight of component k, and u_t^k(x) = α' m_k + ½(V_k'/V_k)(x − α m_k)
-        the velocity of that component alone, with V_k = α² s_k² + σ². Finite on all of [0, 1].
+        u_t^k(x) = α' m_k + ½(V_k'/V_k)(x − α m_k) is that of component k alone. Finite on [0, 1].
         """
 
         def v(x: Tensor, t: Time) -> Tensor:
@@ -111,10 +115,9 @@ class GaussianMixture:
         return s
 
     def target_variance(self, path: AffinePath) -> Callable[[Tensor, Time], Tensor]:
-        """Return Var[u_t | x_t = x], the mean over dimensions: what no field can fit, `[b]`.
+        """Return Var[u_t | x_t = x], the mean over dimensions, `[b]`: what no field can fit.
 
-        Within component k the variance is (ασ' − α'σ)² s_k²/V_k; between components it is that of
-        the u_t^k. Its average over x_t and t is the floor of the conditional loss.
+        Within component k it is (ασ' − α'σ)² s_k²/V_k, between components that of the u_t^k.
         """
 
         def variance_of_target(x: Tensor, t: Time) -> Tensor:
@@ -157,25 +160,20 @@ class GaussianMixture:
 
 
 class EmpiricalField:
-    r"""The marginal velocity of a finite data set: exact, and what a perfect fit would learn.
+    """The marginal velocity of a finite data set `[n ...]`: exact, what a perfect fit would learn.
 
-    The posterior over the data given x_t = x is a softmax of Gaussian log-densities,
-    w_i = softmax_i(−‖x − α x1_i‖²/(2σ²)), and u_t(x) = (σ'/σ)(x − α m) + α' m with the posterior
-    mean m = Σ_i w_i x1_i. Written out, the logits are (α/σ²) x·x1_i − (α²/2σ²)‖x1_i‖²: one dot
-    product of a query with a key, so the mean is attention over the data, and one fused kernel
-    computes it without ever holding more than a tile of the logits. Called as `field(x, t)`.
+    u_t(x) = (σ'/σ)(x − α m) + α' m with the posterior mean m = Σ_i w_i x1_i, where
+    w_i = softmax_i(−‖x − α x1_i‖²/(2σ²)). Up to a constant the logits are the dot product of a
+    query with a key: attention over the `data`, by one fused kernel. Called as `field(x, t)`; the
+    affine `path` must have σ(t) > 0 there.
 
-    Args:
-        path: An affine path.
-        data: The data set `[n ...]`, of any shape of point.
-
-    Raises:
-        TypeError: If `data` is not a floating-point tensor.
-        ValueError: If it is empty or holds NaN; when called, if shapes or dtypes of x and the data
-            differ, t is outside [0, 1], or σ(t) = 0, where the field has no limit.
-
+    Equation: eq-marginal-posterior, eq-marginal-mean, eq-marginal-attention
     Reference: lipman2023
-    Chapter: marginal
+
+    Example:
+        >>> field = EmpiricalField(CondOT(), torch.tensor([[-1.0], [1.0]]))
+        >>> field(torch.tensor([[0.5]]), 0.5)
+        tensor([[0.5232]])
     """
 
     def __init__(self, path: AffinePath, data: Tensor) -> None:
@@ -189,7 +187,7 @@ class EmpiricalField:
         self._keys = torch.cat([points, -0.5 * points.square().sum(1, keepdim=True)], dim=1)
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
-        """Return the marginal velocity at points `x` `[b ...]` and times `[b]`, as `[b ...]`."""
+        """Return the marginal velocity, `[b ...]`."""
         t, alpha, sigma = self._schedule(x, t)
         mean = self.posterior_mean(x, t)
         ratio = align_time(self.path.d_sigma(t) / sigma, x)
@@ -209,10 +207,9 @@ class EmpiricalField:
         return (self._query(x, t) @ self._keys.T).softmax(1)
 
     def target_variance(self, x: Tensor, t: Time) -> Tensor:
-        """Return Var[u_t | x_t = x], the mean over dimensions: what no field can fit, `[b]`.
+        """Return Var[u_t | x_t = x], the mean over dimensions, `[b]`: what no field can fit.
 
-        The target depends on the data point alone, u_t = (α' − ασ'/σ) x1 + (σ'/σ) x, so this is
-        (α' − ασ'/σ)² times the posterior variance of x1.
+        u_t = (α' − ασ'/σ) x1 + (σ'/σ) x, so it is (α' − ασ'/σ)² times the posterior variance of x1.
         """
         t, alpha, sigma = self._schedule(x, t)
         slope = self.path.d_alpha(t) - alpha * self.path.d_sigma(t) / sigma

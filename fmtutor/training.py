@@ -1,4 +1,7 @@
-"""The training loop: a loss, an optimizer, an average of the weights."""
+"""The training loop: a loss, an optimizer, an average of the weights.
+
+Chapter: training
+"""
 
 from __future__ import annotations
 
@@ -49,13 +52,10 @@ TimeSampler = Callable[[Tensor, torch.Generator | None], Tensor]
 
 
 class FitResult(NamedTuple):
-    """What training leaves behind.
+    """What training leaves behind: a `model` (the average if there is one), `losses` `[steps]`.
 
-    Attributes:
-        model: The network to sample from: the averaged one where `ema` is above 0.
-        losses: The loss of every step, `[steps]`, on the CPU.
-
-    Chapter: training
+    Example:
+        >>> model, losses = fit(MLP(), moons(64, seed=0), steps=3, progress=False)
     """
 
     model: nn.Module
@@ -80,7 +80,7 @@ def minimise(
     """Train a network on a data set: the loop of the book, for every loss.
 
     Each step draws a batch with replacement and takes one step of Adam with gradients clipped at
-    norm 1.
+    norm 1. The network that comes back is as trainable as the model.
 
     Args:
         model: The network; it is trained in place.
@@ -96,23 +96,19 @@ def minimise(
             of the schedule at step k.
         schedule: Factor of the learning rate, a function of the share of the steps that is done;
             None is `half_cosine`.
-        ema: Decay of the running average of the weights, in [0, 1); 0 turns it off. It starts
-            lower, see `ema_decay`.
-        seed: Seed of batches and loss; None draws from torch's global state. The initial weights
-            are the model's own.
+        ema: Decay of the running average of the weights, in [0, 1), see `ema_decay`; 0 for none.
+        seed: Seed of batches and loss; the initial weights are the model's own.
         progress: Whether to show a progress bar.
 
-    Returns:
-        The network, as trainable as the model, and the losses.
-
     Raises:
-        TypeError: If an argument is not of its kind, or data and model differ in dtype.
-        ValueError: If the data is empty or not finite, a setting is out of its range, or shapes do
-            not fit.
         FloatingPointError: If a loss is NaN or infinite; step and learning rate are named. On a CPU
             the model keeps the weights it had before that step.
 
-    Chapter: training
+    Example:
+        >>> def loss(model, x1, generator=None):
+        ...     return cfm_loss(model, x1, coupling=minibatch_ot, generator=generator)
+        >>> minimise(MLP(), moons(64, seed=0), loss, steps=3, progress=False).losses.shape
+        torch.Size([3])
     """
     steps, batch_size = _check_settings(steps, batch_size, lr, warmup, ema)
     check_callable("loss", loss, "a function loss(model, x1, *cond, generator=g)")
@@ -168,44 +164,27 @@ def fit(
 ) -> FitResult:
     """Train a velocity field on a data set with the conditional flow matching loss.
 
-    This is `minimise` with `cfm_loss`: its arguments that are not named here mean the same.
-
-    A time density w(t) other than the uniform one is a weight in the loss: the mean over t ~ w is
-    ∫ w(t) E‖v(x_t, t) − u_t‖² dt. The field that minimises it stays the same; how much an error at
-    each time counts does not, and neither does the value of the loss, nor its floor.
+    With a time density w(t) the loss is ∫ w(t) E‖v(x_t, t) − u_t‖² dt: what an error at each time
+    counts changes, and the floor, but not the field that minimises it.
 
     Args:
-        model: The network, called as `v(x, t, *cond)`.
-        data: The data set `[n ...]`, or an iterable of batches.
-        steps: Number of optimizer steps.
-        batch_size: Number of data points in a step.
-        lr: The largest learning rate, that of the first step if there is no warm-up; it falls to
-            zero along a half cosine.
         path: The conditional path.
         coupling: Pairs noise with data; None is the independent coupling.
         noise: Draws the source.
-        cond: Conditions `[n ...]` of the data points.
         labels: Labels `[n]`, int64, of the data points, for a model with `classes`: the first
             condition. The model's null label is `classes`.
-        label_dropout: Probability, in [0, 1), with which each label of a step is replaced by the
-            null label; without labels it plays no part.
-        warmup: Number of first steps with a lower rate.
+        label_dropout: Probability, in [0, 1), with which a label is replaced by the null label.
         time_sampler: Draws the times of a step, for example `logit_normal`; None is uniform.
-        ema: Decay of the running average of the weights.
-        seed: Seed of batches, noise and times.
         compile: Whether to compile the loss (torch.compile; needs a C++ compiler on a CPU).
-        progress: Whether to show a progress bar.
+        The others are those of `minimise`.
 
-    Returns:
-        The network and the losses.
-
-    Raises:
-        TypeError: As `minimise`; if the labels are not int64.
-        ValueError: As `minimise`; if labels and model do not fit.
-        FloatingPointError: If a loss is NaN or infinite.
-
+    Equation: eq-objectives-losses
     Reference: lipman2023
-    Chapter: training
+
+    Example:
+        >>> model, losses = fit(MLP(), moons(500, seed=0), steps=20, progress=False)
+        >>> bool(losses[-5:].mean() < losses[:5].mean())
+        True
     """
     if isinstance(data, Tensor):
         check_points(data, "data", floating=noise is gaussian)
@@ -246,16 +225,15 @@ def descend(
     lr: float,
     clip: float = 1.0,
 ) -> None:
-    """Take one step of an optimizer: gradient, clipped, at a learning rate.
+    """Take one step of an `optimizer` at rate `lr`, down the gradient of a `loss`.
 
-    Args:
-        loss: The loss, 0-d.
-        weights: What is trained.
-        optimizer: An optimizer of the weights.
-        lr: The learning rate of this step.
-        clip: Norm to which a longer gradient is cut.
+    The gradient to the `weights` is cut to the norm `clip` where it is longer.
 
-    Chapter: training
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor(1.0))
+        >>> descend(w.square(), [w], torch.optim.SGD([w]), lr=0.25)
+        >>> w.data  # the gradient 2 was cut to 1
+        tensor(0.7500)
     """
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -265,12 +243,22 @@ def descend(
 
 
 def half_cosine(done: float) -> float:
-    """Return the factor of the learning rate, from 1 to 0 as the share `done` goes from 0 to 1."""
+    """Return the factor of the learning rate, from 1 to 0 as the share `done` goes from 0 to 1.
+
+    Example:
+        >>> half_cosine(0.0), round(half_cosine(0.5), 3), half_cosine(1.0)
+        (1.0, 0.5, 0.0)
+    """
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def constant(done: float) -> float:
-    """Return 1: a learning rate that stays."""
+    """Return 1, whatever share is `done`: a learning rate that stays.
+
+    Example:
+        >>> constant(0.5)
+        1.0
+    """
     return 1.0
 
 
@@ -281,28 +269,18 @@ def logit_normal(
     mean: float = 0.0,
     std: float = 1.0,
 ) -> Tensor:
-    r"""Draw times whose logit is normal: log(t/(1 − t)) ~ N(mean, std²).
+    """Draw times `[b]` of data `x1` whose logit is normal: log(t/(1 − t)) ~ N(mean, std²).
 
-    With the defaults most times lie around ½, few near 0 and 1. Training with them weights the
-    uniform loss by their density, φ((logit t − mean)/std)/(std t(1 − t)), φ the standard normal
-    one; it changes which errors count, not which field is right. Give it to `fit` as it is, or with
-    other parameters through `functools.partial`.
-
-    Args:
-        x1: Data `[b ...]`; the times take their number, dtype and device from it.
-        generator: Source of randomness; None is torch's global state.
-        mean: Mean of the logit; above 0 for times nearer to the data.
-        std: Standard deviation of the logit, positive.
-
-    Returns:
-        Times `[b]` in [0, 1].
-
-    Raises:
-        TypeError: If `x1` is not floating point.
-        ValueError: If `x1` is empty, or `std` is not positive and finite or `mean` not finite.
+    With the defaults most times lie around ½. Training weights the uniform loss by their density,
+    φ((logit t − mean)/std)/(std t(1 − t)); which field is right does not change. Another `mean`
+    (above 0 nearer to the data) or `std` is given by `functools.partial`.
 
     Reference: esser2024
-    Chapter: training
+
+    Example:
+        >>> t = logit_normal(torch.zeros(1000, 2), torch.Generator().manual_seed(0))
+        >>> f"{t.median():.1f}"
+        '0.5'
     """
     check_points(x1, "x1")
     if not (0 < std < math.inf and math.isfinite(mean)):
@@ -312,38 +290,30 @@ def logit_normal(
 
 
 def ema_decay(step: int, decay: float) -> float:
-    """Return the decay of the average after step k: (1 + k)/(10 + k), at most `decay`.
+    """Return the decay of the average after `step` k: (1 + k)/(10 + k), at most `decay`.
 
     It starts low, so that the first weights are soon forgotten.
 
-    Args:
-        step: The step k, from 0.
-        decay: The decay that it approaches, in [0, 1).
-
-    Returns:
-        Weight of the old average, for `update_ema`.
-
-    Chapter: training
+    Example:
+        >>> ema_decay(0, 0.999), ema_decay(100_000, 0.999)
+        (0.1, 0.999)
     """
     return min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
 def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move an average of weights towards the current ones: w̄ ← decay w̄ + (1 − decay) w.
+    """Move an `average` of weights towards those of a `model`: w̄ ← decay w̄ + (1 − decay) w.
 
-    Buffers are copied.
-
-    Args:
-        average: The network that holds the average, in float32 or float64; changed in place.
-        model: The network being trained, of the same architecture.
-        decay: Weight of the old average, in [0, 1].
-
-    Raises:
-        TypeError: If the average is held in half precision: there a small step rounds to none.
+    The average is held in float32 or float64 and changed in place; buffers are copied.
 
     Reference: polyak1992
-    Chapter: training
+
+    Example:
+        >>> average, model = torch.nn.Linear(1, 1).requires_grad_(False), torch.nn.Linear(1, 1)
+        >>> update_ema(average, model, decay=0.0)
+        >>> average.weight.equal(model.weight)
+        True
     """
     old, new = ([p.detach() for p in module.parameters()] for module in (average, model))
     if any(w.element_size() < 4 for w in old):

@@ -1,6 +1,6 @@
 """The examples in the docstrings, run after `import torch` and `from fmtutor import *`.
 
-The names of an example's own module are there, too.
+The samplers of `fmtutor.data` and the names of an example's own module are there, too.
 """
 
 import doctest
@@ -14,9 +14,15 @@ import pytest
 import torch
 
 import fmtutor
+import fmtutor.data
 
-# The modules of which every public name has an example.
-DONE = ("checks", "data", "exercises.grading", "exercises.results", "plotting")
+# The modules of which every public name has an example, beside what `fmtutor` itself names.
+DONE = (
+    *("checking", "checks", "continuity", "couplings", "data", "guidance", "likelihood", "losses"),
+    *("maximum_likelihood", "metrics", "networks.embedding", "networks.mlp"),
+    *("networks.mlp_divergence", "notation", "oracles", "paths.affine", "paths.bridge", "solvers"),
+    *("training", "exercises.grading", "exercises.results", "plotting"),
+)
 
 PACKAGE = Path(fmtutor.__file__).parent
 MODULES = [
@@ -31,8 +37,9 @@ def public(module):
 
 
 @pytest.fixture(autouse=True)
-def figures_are_closed():
-    with mpl.rc_context():
+def nothing_is_left():
+    with mpl.rc_context(), torch.random.fork_rng():
+        torch.manual_seed(0)
         yield
     plt.close("all")
 
@@ -40,7 +47,7 @@ def figures_are_closed():
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_hold(name):
     module = importlib.import_module(name)
-    known = {"torch": torch, **public(fmtutor), **public(module)}
+    known = {"torch": torch, **public(fmtutor), **public(fmtutor.data), **public(module)}
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
     report = []
     for example in doctest.DocTestFinder().find(module, globs=known):
@@ -50,12 +57,17 @@ def test_the_examples_hold(name):
 
 
 def owed():
-    """The public functions and classes of the modules that are done, but errors."""
+    """The public functions and classes of these modules, but errors and protocols."""
+    found = {f"fmtutor.{key}": value for key, value in public(fmtutor).items()}
     for name in DONE:
-        for key, value in public(importlib.import_module(f"fmtutor.{name}")).items():
-            error = inspect.isclass(value) and issubclass(value, Exception)
-            if (inspect.isclass(value) or inspect.isfunction(value)) and not error:
-                yield pytest.param(value, id=f"{name}.{key}")
+        module = public(importlib.import_module(f"fmtutor.{name}"))
+        found |= {f"{name}.{key}": value for key, value in module.items()}
+    for name, value in found.items():
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        error = inspect.isclass(value) and issubclass(value, Exception)
+        if not error and not getattr(value, "_is_protocol", False):
+            yield pytest.param(value, id=name)
 
 
 @pytest.mark.parametrize("value", list(owed()))

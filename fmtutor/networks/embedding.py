@@ -1,4 +1,7 @@
-"""What a network is told besides the point: the time, as features it can tell apart."""
+"""What a network is told besides the point: the time, as features it can tell apart.
+
+Chapter: training
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,16 @@ __all__ = ["TimeEmbedding"]
 
 
 class TimeEmbedding(nn.Module):
-    r"""Fourier features of time: t ↦ (cos 2πf_j t, sin 2πf_j t), j = 1 ... dim/2.
+    """Fourier features of time, `[b dim]`: t ↦ (cos 2πf_j t, sin 2πf_j t), j = 1 ... dim/2.
 
     The frequencies f_j rise geometrically from ½ to `max_frequency`, so that the slowest feature
     tells t = 0 from t = 1 and the fastest resolves what changes quickly.
 
-    Args:
-        dim: Number of features, even.
-        max_frequency: Fastest frequency, in cycles per unit of time.
-
-    Raises:
-        ValueError: If `dim` is not a positive even number.
-
     Reference: tancik2020
-    Chapter: training
+
+    Example:
+        >>> TimeEmbedding(16)(torch.tensor([0.0, 1.0]))[:, 0]  # the slowest one
+        tensor([ 1., -1.])
     """
 
     frequencies: Tensor

@@ -1,4 +1,7 @@
-"""A small network for velocity fields in the plane."""
+"""A small network for velocity fields in the plane.
+
+Chapter: training
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,10 @@ class MLP(nn.Module):
         time_dim: Number of time features.
         classes: Number of labels, without the null label; 0 for a network that takes none.
 
-    Raises:
-        TypeError: When called, if labels are not int64.
-        ValueError: If a size is below 1 or `classes` below 0; when called, if x is not `[b d]`, the
-            labels do not fit it or do not exist, or come to a network without classes.
-
-    Chapter: training
+    Example:
+        >>> model = MLP(classes=10)
+        >>> model(torch.zeros(5, 2), 0.5, label=3).shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
 
     def forward(self, x: Tensor, t: Time, label: Tensor | int | None = None) -> Tensor:
-        """Return velocities `[b d]` at points `[b d]` and times (a float, 0-d or `[b]`).
+        """Return velocities `[b d]` at points `[b d]`.
 
         The label is an int, a 0-d tensor or `[b]`, int64; None is the null label for all.
         """

@@ -1,4 +1,7 @@
-"""The divergence of a multilayer perceptron in closed form, beside its value."""
+"""The divergence of a multilayer perceptron in closed form, beside its value.
+
+Chapter: likelihood
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ _POINTS, _COORDINATES = 512, 4
 
 
 def is_plain(layers: nn.Sequential) -> bool:
-    """Return whether layers are linear ones with SiLU between, as built and without hooks.
+    """Return whether `layers` are linear ones with SiLU between, as built and without hooks.
 
-    What has been replaced, wrapped, inserted or overridden is not in the formula below.
+    Example:
+        >>> is_plain(MLP().layers), is_plain(torch.nn.Sequential(torch.nn.Tanh()))
+        (True, False)
     """
     kinds = [type(layer) for layer in layers]
     expected = [nn.Linear, *[nn.SiLU, nn.Linear] * (len(kinds) // 2)]
@@ -28,7 +33,14 @@ def is_plain(layers: nn.Sequential) -> bool:
 
 
 def is_changed(module: nn.Module) -> bool:
-    """Return whether a module has hooks or another forward than its class."""
+    """Return whether a `module` has hooks or another forward than its class.
+
+    Example:
+        >>> module = torch.nn.Linear(2, 2)
+        >>> module.forward = lambda x: x
+        >>> is_changed(module)
+        True
+    """
     of_all = (_of_modules._global_forward_hooks, _of_modules._global_forward_pre_hooks)
     hooks = (module._forward_hooks, module._forward_pre_hooks, *of_all)
     return any(hooks) or "forward" in vars(module)
@@ -37,21 +49,18 @@ def is_changed(module: nn.Module) -> bool:
 def mlp_with_divergence(
     layers: nn.Sequential, dim: int
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    r"""Return the function (x, context) ↦ (v, ∇·v) of layers, for their weights as they are now.
+    """Return the function (x, context) ↦ (v, ∇·v) of `layers`, for their weights as they are now.
 
     The Jacobian of the network is W_out D_L W_L ⋯ D_2 W_2 D_1 W_in, where D_l is diagonal and
-    holds the slopes of layer l at the point; the divergence is its trace.
+    holds the slopes of layer l at the point; the divergence is its trace. The layers are
+    `is_plain`, the first takes `dim` coordinates and a context. The function takes points `[b d]`
+    and contexts `[b c]` or `[1 c]`; it records nothing, and autocast does not touch it.
 
-    Args:
-        layers: Linear layers with SiLU between, `is_plain`; the first takes the point and a
-            context, the last gives a velocity `[b d]`.
-        dim: Number of dimensions d of a point.
-
-    Returns:
-        A function of points `[b d]` and contexts `[b c]` or `[1 c]`. It records nothing for
-        automatic differentiation, and autocast does not touch it.
-
-    Chapter: likelihood
+    Example:
+        >>> field = mlp_with_divergence(MLP(2, time_dim=16).layers, dim=2)
+        >>> v, divergence = field(torch.zeros(5, 2), torch.zeros(1, 16))
+        >>> v.shape, divergence.shape
+        (torch.Size([5, 2]), torch.Size([5]))
     """
     first, *hidden, last = (layer for layer in layers if isinstance(layer, nn.Linear))
     of_x, of_context = first.weight[:, :dim].T, first.weight[:, dim:]

@@ -1,8 +1,9 @@
 """Conditional probability paths: how noise turns into one data point.
 
-A path says where a sample is at time t when its two ends are known. The affine ones,
-x_t = α(t) x1 + σ(t) x0, differ in nothing but the two functions α and σ; everything else
-(velocity, target, density, conversions) follows from them here, once.
+The affine ones, x_t = α(t) x1 + σ(t) x0, differ in nothing but the two functions α and σ;
+everything else (velocity, target, density, conversions) follows from them here, once.
+
+Chapter: paths
 """
 
 from __future__ import annotations
@@ -21,41 +22,40 @@ __all__ = ["AffinePath", "CondOT", "Cosine", "VariancePreserving"]
 
 
 class AffinePath(ABC):
-    r"""The Gaussian path x_t = α(t) x1 + σ(t) x0 with x0 ~ N(0, I): p_t(x|x1) = N(αx1, σ²I).
+    """The Gaussian path x_t = α(t) x1 + σ(t) x0 with x0 ~ N(0, I): p_t(x|x1) = N(αx1, σ²I).
 
-    A subclass gives `alpha`, `sigma` and their derivatives; they take a tensor of times and return
-    one of the same shape. α rises from (nearly) 0 to 1, σ falls from 1 to (nearly) 0.
+    A subclass gives `alpha`, `sigma` and their derivatives, in the shape of `t`. α rises from
+    (nearly) 0 to 1, σ falls from 1 to (nearly) 0.
 
-    Where σ(t) = 0 the conditional law is a point mass. The target α'x1 + σ'x0 stays finite there
-    if σ' does; the density, the score and the velocity as a function of x do not exist, and asking
-    for them raises.
+    Raises:
+        ValueError: Where σ(t) = 0, of density, score and velocity as a function of x, since the
+            conditional law is a point mass there; where σ' diverges, of target and conversions.
 
-    Args of every method below: points (`x0`, `x1`, `xt`, `v`, `score`) are `[b ...]`, of one shape,
-    dtype and device; `t` is a float, a 0-d tensor or `[b]`, in [0, 1].
-
-    Raises of every method below: TypeError if a dtype is not floating point or dtypes differ,
-    ValueError if shapes or devices differ or a time lies outside [0, 1]. What else a method
-    refuses, it says.
-
+    Equation: eq-paths-flow, eq-paths-velocity, eq-paths-solve, eq-marginal-tweedie
     Reference: lipman2023
-    Chapter: paths
+
+    Example:
+        >>> path, x1 = CondOT(), torch.ones(1, 2)
+        >>> _, _, t, xt, ut = path.sample(torch.zeros(1, 2), x1, 0.5)
+        >>> path.data_from_velocity(ut, xt, t)
+        tensor([[1., 1.]])
     """
 
     @abstractmethod
     def alpha(self, t: Time) -> Tensor:
-        """Return the scale of the data, α(t), in the shape of `t`."""
+        """Return the scale of the data, α(t)."""
 
     @abstractmethod
     def sigma(self, t: Time) -> Tensor:
-        """Return the scale of the noise, σ(t), in the shape of `t`."""
+        """Return the scale of the noise, σ(t)."""
 
     @abstractmethod
     def d_alpha(self, t: Time) -> Tensor:
-        """Return the derivative α'(t), in the shape of `t`."""
+        """Return the derivative α'(t)."""
 
     @abstractmethod
     def d_sigma(self, t: Time) -> Tensor:
-        """Return the derivative σ'(t), in the shape of `t`."""
+        """Return the derivative σ'(t)."""
 
     def half_d_variance(self, t: Time) -> Tensor:
         """Return σσ' = ½ d(σ²)/dt, which stays finite where σ' alone does not."""
@@ -64,16 +64,7 @@ class AffinePath(ABC):
     def sample(
         self, x0: Tensor, x1: Tensor, t: Time, *, generator: torch.Generator | None = None
     ) -> PathSample:
-        """Mix noise and data and return the point with its target.
-
-        x_t = α x1 + σ x0 and u_t = α' x1 + σ' x0. Nothing is drawn: `generator` plays no part.
-
-        Returns:
-            The draw; `xt` and `ut` have the shape of `x1`.
-
-        Raises:
-            ValueError: If the target has no finite limit, as where σ' diverges.
-        """
+        """Return the point x_t = α x1 + σ x0 with its target u_t = α' x1 + σ' x0."""
         t = batch_points(x0, "x0", x1, t)
         alpha, sigma, d_alpha, d_sigma = self._coefficients(t, x1)
         if not _finite(d_sigma):
@@ -83,30 +74,14 @@ class AffinePath(ABC):
         return PathSample(x0, x1, t, alpha * x1 + sigma * x0, d_alpha * x1 + d_sigma * x0)
 
     def conditional_velocity(self, xt: Tensor, x1: Tensor, t: Time) -> Tensor:
-        """Return the velocity that carries the conditional path towards one data point.
-
-        u_t(x|x1) = (σ'/σ) (x − α x1) + α' x1.
-
-        Returns:
-            Velocities `[b ...]`.
-
-        Raises:
-            ValueError: If σ(t) = 0.
-        """
+        """Return u_t(x|x1) = (σ'/σ) (x − α x1) + α' x1, which leads towards one data point."""
         t = batch_points(xt, "xt", x1, t)
         alpha, sigma, d_alpha, d_sigma = self._coefficients(t, x1)
         self._refuse_zero(sigma, "the conditional velocity")
         return (d_sigma / sigma) * (xt - alpha * x1) + d_alpha * x1
 
     def log_prob(self, xt: Tensor, x1: Tensor, t: Time) -> Tensor:
-        """Return log p_t(x|x1) = log N(x; α x1, σ² I), summed over the dimensions of a point.
-
-        Returns:
-            Log-densities `[b]`, in nats.
-
-        Raises:
-            ValueError: If σ(t) = 0.
-        """
+        """Return log p_t(x|x1) = log N(x; α x1, σ² I), `[b]`."""
         t = batch_points(xt, "xt", x1, t)
         alpha, sigma, _, _ = self._coefficients(t, x1)
         self._refuse_zero(sigma, "the density")
@@ -121,39 +96,17 @@ class AffinePath(ABC):
         """Solve x_t = αx1 + σx0, v = α'x1 + σ'x0 for the data: x1 = (σ'x_t − σv)/(ασ' − α'σ).
 
         For the marginal velocity this is the posterior mean E[x1 | x_t].
-
-        Returns:
-            Data points `[b ...]`.
-
-        Raises:
-            ValueError: If σ' diverges there.
         """
         alpha, sigma, d_alpha, d_sigma = self._solvable(v, xt, t)
         return (d_sigma * xt - sigma * v) / (alpha * d_sigma - d_alpha * sigma)
 
     def noise_from_velocity(self, v: Tensor, xt: Tensor, t: Time) -> Tensor:
-        """Solve x_t = αx1 + σx0, v = α'x1 + σ'x0 for the noise: x0 = (αv − α'x_t)/(ασ' − α'σ).
-
-        For the marginal velocity this is the posterior mean E[x0 | x_t].
-
-        Returns:
-            Noise `[b ...]`.
-
-        Raises:
-            ValueError: If σ' diverges there.
-        """
+        """Solve the same for the noise, E[x0 | x_t]: x0 = (αv − α'x_t)/(ασ' − α'σ)."""
         alpha, sigma, d_alpha, d_sigma = self._solvable(v, xt, t)
         return (alpha * v - d_alpha * xt) / (alpha * d_sigma - d_alpha * sigma)
 
     def score_from_velocity(self, v: Tensor, xt: Tensor, t: Time) -> Tensor:
-        """Return the score ∇log p_t(x) = −E[x0 | x_t]/σ that belongs to a marginal velocity.
-
-        Returns:
-            Scores `[b ...]`.
-
-        Raises:
-            ValueError: If σ(t) = 0.
-        """
+        """Return the score ∇log p_t(x) = −E[x0 | x_t]/σ that belongs to a marginal velocity."""
         x0 = self.noise_from_velocity(v, xt, t)
         sigma = align_time(self.sigma(batch_time(t, xt)), xt)
         self._refuse_zero(sigma, "the score")
@@ -162,12 +115,8 @@ class AffinePath(ABC):
     def velocity_from_score(self, score: Tensor, xt: Tensor, t: Time) -> Tensor:
         """Return the marginal velocity v = (α'/α)(x + σ²s) − σσ's that belongs to a score s.
 
-        Returns:
-            Velocities `[b ...]`.
-
         Raises:
-            ValueError: If α(t) = 0: pure noise has the same score whatever the data, so the score
-                does not determine the velocity there.
+            ValueError: If α(t) = 0: pure noise has the same score whatever the data.
         """
         t = batch_points(score, "score", xt, t, "xt")
         alpha, sigma, d_alpha, _ = self._coefficients(t, xt)
@@ -198,21 +147,19 @@ class AffinePath(ABC):
 class CondOT(AffinePath):
     """The straight path α = t, σ = 1 − (1 − σ_min) t: conditional optimal transport.
 
-    Defined on all of [0, 1]. With σ_min = 0 it ends in the data point itself, and what is singular
-    there raises; with σ_min > 0 every quantity is finite everywhere. The target is
-    x1 − (1 − σ_min) x0.
+    With 0 < `sigma_min` < 1 all is finite; with 0 the path ends in the data point itself.
 
-    Attributes:
-        sigma_min: Standard deviation left at t = 1, in [0, 1).
-
+    Equation: eq-quickstart-line, eq-paths-boundary
     Reference: lipman2023
-    Chapter: paths
+
+    Example:
+        >>> CondOT(sigma_min=0.25).sigma(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([1.0000, 0.6250, 0.2500])
     """
 
     sigma_min: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a width outside [0, 1)."""
         if not 0 <= self.sigma_min < 1:
             raise ValueError(f"sigma_min must lie in [0, 1), but {self.sigma_min} came")
 
@@ -239,11 +186,13 @@ class CondOT(AffinePath):
 class Cosine(AffinePath):
     """The quarter circle α = sin(πt/2), σ = cos(πt/2), of constant variance for unit data.
 
-    Defined on all of [0, 1]; at t = 1, where σ = 0, what is singular raises. The target is finite
-    everywhere. σ(1) is exactly 0 here, not the rounding error of a cosine.
+    σ(1) is exactly 0 here, not the rounding error of a cosine; the target is finite everywhere.
 
     Reference: albergo2023
-    Chapter: paths
+
+    Example:
+        >>> Cosine().alpha(0.5)
+        tensor(0.7071)
     """
 
     def alpha(self, t: Time) -> Tensor:
@@ -251,7 +200,7 @@ class Cosine(AffinePath):
         return torch.sin(0.5 * math.pi * _tensor(t))
 
     def sigma(self, t: Time) -> Tensor:
-        """Return cos(πt/2), written as sin(π(1 − t)/2) so that σ(1) = 0."""
+        """Return cos(πt/2) as sin(π(1 − t)/2), so that σ(1) = 0."""
         return torch.sin(0.5 * math.pi * (1 - _tensor(t)))
 
     def d_alpha(self, t: Time) -> Tensor:
@@ -267,24 +216,20 @@ class Cosine(AffinePath):
 class VariancePreserving(AffinePath):
     """The diffusion path α = exp(−½ ∫_t^1 β), σ = √(1 − α²), with β linear in time.
 
-    β rises from `beta_min` at the data (t = 1) to `beta_max` at the noise (t = 0). Two things set
-    it apart. It reaches pure noise only nearly: α(0) = exp(−(beta_min + beta_max)/4), 0.0066 with
-    the usual values. And σ' diverges like −1/√(1 − t) at the data, so that the target, too, has no
-    limit at t = 1 and raises there; σσ' stays finite.
-
-    Attributes:
-        beta_min: Rate at the data, above 0.
-        beta_max: Rate at the noise, at least `beta_min`.
+    β rises from `beta_min` > 0 at the data to `beta_max` at the noise, which is pure only nearly:
+    α(0) = exp(−(beta_min + beta_max)/4). σ' diverges like −1/√(1 − t) at the data, σσ' does not.
 
     Reference: song2021, lipman2023
-    Chapter: paths
+
+    Example:
+        >>> VariancePreserving().alpha(0.0)
+        tensor(0.0066)
     """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        """Refuse rates that are not 0 < beta_min <= beta_max."""
         if not 0 < self.beta_min <= self.beta_max < math.inf:
             raise ValueError(
                 "the rates must satisfy 0 < beta_min <= beta_max, "

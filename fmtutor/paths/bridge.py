@@ -1,4 +1,7 @@
-"""Paths between two points that are both given."""
+"""Paths between two points that are both given.
+
+Chapter: paths
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,23 @@ __all__ = ["BridgePath"]
 
 @dataclass(frozen=True)
 class BridgePath:
-    """The bridge p_t(x|x0, x1) = N((1 − t) x0 + t x1, σ² I): a tube of constant width.
+    """The bridge p_t(x|x0, x1) = N((1 − t) x0 + t x1, σ² I): a tube of constant width `sigma`.
 
-    It conditions on both ends. Its ends are not exactly noise and data but both widened by σ; with
-    σ = 0 it is the straight line itself, the Dirac limit, and its density raises. Target and
-    conditional velocity are x1 − x0 wherever in the tube a point lies. Arguments and errors are
-    those of `AffinePath`.
-
-    Attributes:
-        sigma: Standard deviation of the tube, at least 0.
+    Both ends are widened by σ. With σ = 0 it is the straight line itself, and its density raises.
+    Target and conditional velocity are x1 − x0 everywhere. Arguments are those of `AffinePath`.
 
     Reference: tong2024
-    Chapter: paths
+
+    Example:
+        >>> path = BridgePath(sigma=0.1)
+        >>> s = path.sample(torch.zeros(1000, 2), torch.ones(1000, 2), 0.5, seed=0)
+        >>> f"{s.xt.mean():.2f}, {s.xt.std():.2f}"
+        '0.50, 0.10'
     """
 
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a negative width."""
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma must be finite and at least 0, but {self.sigma} came")
 
@@ -46,10 +48,7 @@ class BridgePath:
         seed: int | None = None,
         generator: torch.Generator | None = None,
     ) -> PathSample:
-        """Draw x_t = (1 − t) x0 + t x1 + σε with ε ~ N(0, I), and the target x1 − x0.
-
-        ε comes from `seed` or `generator`, or with neither from torch's global state.
-        """
+        """Draw x_t = (1 − t) x0 + t x1 + σε with ε ~ N(0, I), and the target x1 − x0."""
         t = batch_points(x0, "x0", x1, t)
         time = align_time(t, x1)
         xt = (1 - time) * x0 + time * x1
@@ -66,11 +65,7 @@ class BridgePath:
         return x1 - x0
 
     def log_prob(self, xt: Tensor, x1: Tensor, t: Time, *, x0: Tensor) -> Tensor:
-        """Return log N(x; (1 − t) x0 + t x1, σ² I) in nats, `[b]`.
-
-        Raises:
-            ValueError: If the width is 0: the path is then a point mass.
-        """
+        """Return log N(x; (1 − t) x0 + t x1, σ² I), `[b]`."""
         time = align_time(batch_points(xt, "xt", x1, t), x1)
         check_same("x0", x0, "x1", x1)
         if self.sigma == 0:
