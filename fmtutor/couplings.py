@@ -100,7 +100,10 @@ def in_common_unit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         The points, and the unit, 0-d.
 
-    Chapter: couplings
+    Example:
+        >>> x, y, unit = in_common_unit(torch.tensor([[1e20]]), torch.tensor([[-1e20]]))
+        >>> torch.cdist(x, y), unit
+        (tensor([[2.]]), tensor(1.0000e+20))
     """
     with torch.no_grad():
         unit = torch.maximum(x.abs().max(), y.abs().max()).clamp(min=torch.finfo(x.dtype).tiny)

@@ -44,7 +44,7 @@ def architecture(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kind_of(model: nn.Module) -> str:
-    """Return the name of a network in `NETWORKS`.
+    """Return the name of a network `model` in `NETWORKS`.
 
     Raises:
         ValueError: If it is none of them.
