@@ -89,16 +89,9 @@ def within_labels(
 
 
 def in_common_unit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two sets of points about their common mean, in the unit of their largest coordinate.
+    """Return points `x` and `y` about their common mean, in a unit of their size, and that unit.
 
     No square overflows or vanishes then, and no digits are lost to an offset that all points share.
-
-    Args:
-        x: Points `[n d]`.
-        y: Points `[m d]`.
-
-    Returns:
-        The points, and the unit, 0-d.
 
     Example:
         >>> x, y, unit = in_common_unit(torch.tensor([[1e20]]), torch.tensor([[-1e20]]))

@@ -51,7 +51,8 @@ def log_prob(
     """Return log p_1(x1) = log p_0(x_0) − ∫_0^1 ∇·v(x_t, t) dt of the flow of a field, `[b]`.
 
     The trajectory that ends in x1 is followed back to t = 0, and the divergence is integrated along
-    it as one more coordinate of the same differential equation.
+    it as one more coordinate of the same differential equation. Arguments not named here are those
+    of `sample`.
 
     Args:
         x1: Points `[b ...]`.
@@ -61,7 +62,6 @@ def log_prob(
             along the trajectory: unbiased for the result).
         probes: Number of random vectors a point, one backward pass each.
         differentiable: Whether gradients flow to the parameters of v, and to x1.
-        The others are those of `sample`.
 
     Equation: eq-likelihood-logp, eq-likelihood-augmented
     Reference: chen2018, grathwohl2019
@@ -106,8 +106,8 @@ def sample_with_log_prob(
 ) -> tuple[Tensor, Tensor]:
     """Follow the flow from noise x0 to data; return the points with their log-likelihoods `[b]`.
 
-    The divergence is integrated along the way that is taken anyway: no second solution. The others
-    are those of `log_prob`.
+    The divergence is integrated along the way that is taken anyway: no second solution. Arguments
+    not named here are those of `log_prob`.
 
     Equation: eq-continuity-likelihood
     Reference: chen2018

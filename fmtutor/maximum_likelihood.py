@@ -30,7 +30,7 @@ def negative_log_likelihood(
     """Return −E log p_1(x1), 0-d, in nats a point, with gradients to the network.
 
     They go back through every stage of the solver and through every divergence. Conditions come one
-    by one. The others are those of `log_prob`.
+    by one. Arguments not named here are those of `log_prob`.
 
     Equation: eq-maximum-likelihood-logp
     Reference: chen2018, grathwohl2019
@@ -67,7 +67,8 @@ def fit_maximum_likelihood(
     """Train a velocity field by maximum likelihood: `minimise` with the other loss.
 
     The rate `lr` stays, and no average of the weights is kept. Each loss takes `solver_steps` of
-    a `method` of `sample`, with a `divergence` of `log_prob`. The others are those of `minimise`.
+    a `method` of `sample`, with a `divergence` of `log_prob`. Arguments not named here are those
+    of `minimise`.
 
     Reference: chen2018
 

@@ -206,13 +206,13 @@ def sample_stochastic(
 
     The Euler-Maruyama method, one evaluation of v a step: x + h (v + ½g² s) + g √h ε with
     ε ~ N(0, I), everything taken at the start of the step. With g = 0 it is Euler's method.
+    Arguments not named here are those of `sample`.
 
     Args:
         score: The score s that belongs to a velocity, called as `score(v, x, t)` with times `[b]`:
             `path.score_from_velocity`.
         diffusion: The size of the noise g(t) ≥ 0, a function of a 0-d time or a number.
         times: The times themselves, `[k]`; here they can only increase.
-        The others are those of `sample`.
 
     Equation: eq-sampling-sde
     Reference: song2021

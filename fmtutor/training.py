@@ -165,7 +165,8 @@ def fit(
     """Train a velocity field on a data set with the conditional flow matching loss.
 
     With a time density w(t) the loss is ∫ w(t) E‖v(x_t, t) − u_t‖² dt: what an error at each time
-    counts changes, and the floor, but not the field that minimises it.
+    counts changes, and the floor, but not the field that minimises it. Arguments not named here are
+    those of `minimise`.
 
     Args:
         path: The conditional path.
@@ -176,7 +177,6 @@ def fit(
         label_dropout: Probability, in [0, 1), with which a label is replaced by the null label.
         time_sampler: Draws the times of a step, for example `logit_normal`; None is uniform.
         compile: Whether to compile the loss (torch.compile; needs a C++ compiler on a CPU).
-        The others are those of `minimise`.
 
     Equation: eq-objectives-losses
     Reference: lipman2023

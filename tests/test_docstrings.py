@@ -93,10 +93,11 @@ def unnamed(function, doc, around=""):
     """The arguments of a function that its docstring does not name.
 
     An `Args:` block names them itself; without one the text does, or that of the module around it.
+    A function may leave to another what both take.
     """
-    if "others are those of `" in " ".join(doc.split()):
-        return set()
     given = set(inspect.signature(function).parameters) - SAID_ONCE
+    for other in re.findall(r"not named here are those of `(\w+)`", " ".join(doc.split())):
+        given -= set(inspect.signature(NAMES[other]).parameters)
     block = re.search(r"^Args:\n((?:    .*\n|\n)+)", doc + "\n", re.MULTILINE)
     if block:
         return given - set(re.findall(r"^    (\w+):", block[1], re.MULTILINE))
@@ -110,6 +111,9 @@ def test_the_book_is_read():
     assert {"eq-continuity", "eq-flows-ode"} <= LABELS
     assert {"lipman2023", "hairer1993"} <= KEYS
     assert {"quickstart", "images"} <= CHAPTERS
+
+
+NAMES = {name.rpartition(".")[2]: value for module in core() for name, value in own(module)}
 
 
 @each
@@ -169,7 +173,7 @@ def test_the_checks_see_a_wrong_docstring(doc, problem):
         ("Say.\n\nArgs:\n    x: Points, with y.", {"y"}),
         ("Say.\n\nArgs:\n    x: Points.\n    y: Others.", set()),
         ("Say how x.\n\nExample:\n    >>> say(x, y)", {"y"}),
-        ("Say.\n\nArgs:\n    x: Points.\n    The others are those of `sample`.", set()),
+        ("Say. Arguments not named here are those of `align_time`.", {"y"}),
     ],
 )
 def test_the_checks_see_a_missing_argument(doc, missing):

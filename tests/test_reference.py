@@ -85,6 +85,19 @@ NAMES = ["fmtutor.paths.CondOT", "fmtutor.paths.CondOT.sample", "fmtutor.solvers
          "fmtutor.networks.MLP.forward", "fmtutor.networks", "torch.Tensor"]  # fmt: skip
 
 
+def test_an_entry_leads_to_its_own_chapter_or_that_of_its_module():
+    def chapters(what, thing, *lines):
+        lines = [*lines]
+        reference.last_lines(None, what, "f", thing, None, lines)
+        return [line.strip() for line in lines if ":Chapter:" in line]
+
+    assert chapters("function", fmtutor.sample, "Follow.") == [":Chapter: :doc:`sampling`"]
+    assert chapters("class", fmtutor.CondOT, "The path.") == [":Chapter: :doc:`paths`"]
+    own = "Chapter: flows"
+    assert chapters("function", fmtutor.sample, "Follow.", "", own) == [":Chapter: :doc:`flows`"]
+    assert chapters("method", fmtutor.CondOT.sample, "Return the point.") == []
+
+
 @pytest.mark.parametrize(
     ("target", "found"),
     [

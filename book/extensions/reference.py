@@ -9,6 +9,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -74,9 +75,17 @@ def google(
 
 
 def last_lines(
-    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]
+    _app: Sphinx, what: str, _name: str, thing: object, _options: object, lines: list[str]
 ) -> None:
-    """Turn `Chapter: paths` and its like into fields with links; let the text be plain text."""
+    """Turn `Chapter: paths` and its like into fields with links; let the text be plain text.
+
+    A class or a function that names no chapter has that of its module.
+    """
+    around = sys.modules.get(getattr(thing, "__module__", None) or "")
+    chapter = re.search(r"^Chapter: .+$", getattr(around, "__doc__", None) or "", re.MULTILINE)
+    named = any(line.startswith("Chapter: ") for line in lines)
+    if what in ("class", "function") and chapter and not named:
+        lines += ["", chapter[0]]
     for i, line in enumerate(lines):
         if found := LINE.fullmatch(line):
             word, keys = found.groups()
