@@ -229,6 +229,20 @@ def energy(m, s0, s1):
     return torch.trapezoid(m**2 + covariance**2 / variance, t)
 
 
+def four_losses(u, w):
+    """Minimise over a fine grid."""
+    v = torch.linspace(u.min(), u.max(), 200_001, dtype=u.dtype)
+    y, w = u[:, None], w[:, None]
+    slope = y.exp()
+    losses = [
+        7 * (y - v) ** 2,
+        (y - v).abs(),
+        y.exp() - v.exp() - v.exp() * (y - v),
+        v.exp() - slope - slope * (v - y),
+    ]
+    return torch.stack([v[(w * loss).sum(0).argmin()] for loss in losses])
+
+
 # paths
 
 
@@ -366,6 +380,8 @@ RIGHT = {
     "notation.grade_guidance": lambda c, u, w: u + (1 + w) * (c - u),
     "notation.grade_contraction": lambda time: 1.0 - time,
     "objectives.grade_two_points": target_variance,
+    "objectives.grade_four_losses": four_losses,
+    "objectives.grade_fresh": lambda x, t, d: EmpiricalField(CondOT(), d).posterior_mean(x, t),
     "objectives.grade_gap": gap,
     "objectives.grade_weighted": weighted,
     "objectives.grade_energy": energy,
