@@ -198,6 +198,27 @@ def euler_log_prob(v, divergence, x1, steps):
     return torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1) - total
 
 
+# memorisation
+
+
+def ends(x0, data):
+    """Count the inner quantiles of N(0, 1) that lie to the left of each point."""
+    inner = torch.arange(1, len(data), dtype=x0.dtype) / len(data)
+    walls = torch.distributions.Normal(0.0, 1.0).icdf(inner)
+    return data.sort().values[(x0[:, None] > walls).sum(1)]
+
+
+def share(samples, train, held_out):
+    n = min(len(train), len(held_out))
+    both = torch.cat([train[:n], held_out[:n]])
+    return (torch.cdist(samples, both).argmin(1) < n).double().mean()
+
+
+def least_slope(n, d, r):
+    ball = math.pi ** (d / 2) * r**d / math.gamma(d / 2 + 1)
+    return math.log((2 * math.pi) ** (d / 2) / (n * ball)) / d
+
+
 # objectives
 
 
@@ -375,6 +396,9 @@ RIGHT = {
     "maximum_likelihood.grade_best_scale": lambda data: data.square().mean().sqrt().log(),
     "maximum_likelihood.grade_mend": euler_log_prob,
     "maximum_likelihood.grade_work": lambda stages, steps, d: stages * steps * (1 + d),
+    "memorisation.grade_ends": ends,
+    "memorisation.grade_share": share,
+    "memorisation.grade_slope": least_slope,
     "notation.grade_align": as_images,
     "notation.grade_convert": lambda model: lambda x, t: -model(x, 1000 - 1000 * t),
     "notation.grade_guidance": lambda c, u, w: u + (1 + w) * (c - u),
