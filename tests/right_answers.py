@@ -189,6 +189,36 @@ def linear_flow(x, a):
     return law.log_prob(x)
 
 
+def euler_log_prob(v, divergence, x1, steps):
+    """Solve the augmented equation backward with the midpoint rule, which is more exact."""
+    x, total, h = x1, torch.zeros(len(x1), dtype=x1.dtype), 1 / steps
+    for k in reversed(range(steps)):
+        middle = x - h / 2 * v(x, (k + 1) * h)
+        x, total = x - h * v(middle, (k + 0.5) * h), total + h * divergence(middle, (k + 0.5) * h)
+    return torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1) - total
+
+
+# memorisation
+
+
+def ends(x0, data):
+    """Count the inner quantiles of N(0, 1) that lie to the left of each point."""
+    inner = torch.arange(1, len(data), dtype=x0.dtype) / len(data)
+    walls = torch.distributions.Normal(0.0, 1.0).icdf(inner)
+    return data.sort().values[(x0[:, None] > walls).sum(1)]
+
+
+def share(samples, train, held_out):
+    n = min(len(train), len(held_out))
+    both = torch.cat([train[:n], held_out[:n]])
+    return (torch.cdist(samples, both).argmin(1) < n).double().mean()
+
+
+def least_slope(n, d, r):
+    ball = math.pi ** (d / 2) * r**d / math.gamma(d / 2 + 1)
+    return math.log((2 * math.pi) ** (d / 2) / (n * ball)) / d
+
+
 # objectives
 
 
@@ -218,6 +248,20 @@ def energy(m, s0, s1):
     variance = (s0 * (1 - t)) ** 2 + (s1 * t) ** 2
     covariance = s1**2 * t - s0**2 * (1 - t)
     return torch.trapezoid(m**2 + covariance**2 / variance, t)
+
+
+def four_losses(u, w):
+    """Minimise over a fine grid."""
+    v = torch.linspace(u.min(), u.max(), 200_001, dtype=u.dtype)
+    y, w = u[:, None], w[:, None]
+    slope = y.exp()
+    losses = [
+        7 * (y - v) ** 2,
+        (y - v).abs(),
+        y.exp() - v.exp() - v.exp() * (y - v),
+        v.exp() - slope - slope * (v - y),
+    ]
+    return torch.stack([v[(w * loss).sum(0).argmin()] for loss in losses])
 
 
 # paths
@@ -350,12 +394,18 @@ RIGHT = {
     ),
     "maximum_likelihood.grade_linear_flow": linear_flow,
     "maximum_likelihood.grade_best_scale": lambda data: data.square().mean().sqrt().log(),
+    "maximum_likelihood.grade_mend": euler_log_prob,
     "maximum_likelihood.grade_work": lambda stages, steps, d: stages * steps * (1 + d),
+    "memorisation.grade_ends": ends,
+    "memorisation.grade_share": share,
+    "memorisation.grade_slope": least_slope,
     "notation.grade_align": as_images,
     "notation.grade_convert": lambda model: lambda x, t: -model(x, 1000 - 1000 * t),
     "notation.grade_guidance": lambda c, u, w: u + (1 + w) * (c - u),
     "notation.grade_contraction": lambda time: 1.0 - time,
     "objectives.grade_two_points": target_variance,
+    "objectives.grade_four_losses": four_losses,
+    "objectives.grade_fresh": lambda x, t, d: EmpiricalField(CondOT(), d).posterior_mean(x, t),
     "objectives.grade_gap": gap,
     "objectives.grade_weighted": weighted,
     "objectives.grade_energy": energy,

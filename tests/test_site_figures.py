@@ -32,6 +32,7 @@ FIGURES = {
     "images": widgets.DigitPainter,
     "index": partial(widgets.FlowPlayer, "spiral"),
     "marginal": widgets.PosteriorExplorer,
+    "memorisation": partial(widgets.PosteriorExplorer, time=0.85),
     "objectives": widgets.GradientExplorer,
     "paths": widgets.PathExplorer,
     "playground": widgets.Playground,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from fmtutor.exercises.grading import Exercise, grader, normal
 
-__all__ = ["grade_best_scale", "grade_least_loss", "grade_linear_flow", "grade_work"]
+__all__ = [
+    "grade_best_scale",
+    "grade_least_loss",
+    "grade_linear_flow",
+    "grade_mend",
+    "grade_work",
+]
 
 
 def _entropy(s: float) -> float:
@@ -87,4 +94,46 @@ grade_work = grader("grade_work", Exercise(
         ("the forward pass is missing", lambda stages, steps, d: stages * steps * d),
         ("only forward passes are counted", lambda stages, steps, d: stages * steps),
     ],
+))  # fmt: skip
+
+
+TimeField = Callable[[Tensor, float], Tensor]
+
+
+def _growing(x: Tensor, t: float) -> Tensor:
+    return (0.2 + 1.5 * t) * (x - 2 * t)
+
+
+def _its_divergence(x: Tensor, t: float) -> Tensor:
+    return x.new_full((len(x),), (0.2 + 1.5 * t) * x.shape[1])
+
+
+def _euler(*, sign: float = -1.0, backward: bool = True) -> Callable[..., Tensor]:
+    def log_prob(v: TimeField, divergence: TimeField, x1: Tensor, steps: int) -> Tensor:
+        x, total = x1, torch.zeros_like(x1[:, 0])
+        for k in range(steps):
+            t = 1 - k / steps if backward else k / steps
+            total = total + divergence(x, t) / steps
+            x = x - v(x, t) / steps
+        log_p0 = -0.5 * (x.square().sum(1) + x.shape[1] * math.log(2 * math.pi))
+        return log_p0 + sign * total
+
+    return log_prob
+
+
+grade_mend = grader("grade_mend", Exercise(
+    name="mended likelihood",
+    task="`euler_log_prob(v, divergence, x1, steps)`, the log-likelihood by Euler's method",
+    takes="a field and its divergence, functions of points `[b d]` and a float time, points "
+    "`[b d]` and the number of steps; returns nats `[b]`",
+    reference=_euler(),
+    inputs=[(_growing, _its_divergence, normal(53, 8, 2), 300)],
+    mistakes=[
+        ("both errors are still there", _euler(sign=1.0, backward=False)),
+        ("the clock still runs forward: the first step back starts from t = 1",
+         _euler(backward=False)),
+        ("the integral of the divergence is subtracted: where a flow expands, it dilutes",
+         _euler(sign=1.0)),
+    ],
+    tol=2e-2,
 ))  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,7 +12,14 @@ from fmtutor.exercises.grading import Exercise, grader, normal, uniform
 from fmtutor.oracles import EmpiricalField
 from fmtutor.paths import CondOT
 
-__all__ = ["grade_energy", "grade_gap", "grade_two_points", "grade_weighted"]
+__all__ = [
+    "grade_energy",
+    "grade_four_losses",
+    "grade_fresh",
+    "grade_gap",
+    "grade_two_points",
+    "grade_weighted",
+]
 
 
 def _mean(x: Tensor, t: Tensor, a: float) -> Tensor:
@@ -96,5 +104,74 @@ grade_energy = grader("grade_energy", Exercise(
          lambda m, s0, s1: m**2 + s0**2 + s1**2 + 0.5 * math.pi * s0 * s1),
         ("the shift of the mean costs m²",
          lambda m, s0, s1: s0**2 + s1**2 - 0.5 * math.pi * s0 * s1),
+    ],
+))  # fmt: skip
+
+
+def _median(u: Tensor, w: Tensor) -> Tensor:
+    ordered, index = u.sort()
+    return ordered[int((w[index].cumsum(0) < 0.5).sum())]
+
+
+def _swapped(u: Tensor, w: Tensor) -> Tensor:
+    return (w @ u.exp()).log()
+
+
+def _mean_of(u: Tensor, w: Tensor) -> Tensor:
+    return w @ u
+
+
+Learned = Callable[[Tensor, Tensor], Tensor]
+
+
+def _four(*learned: Learned) -> Callable[[Tensor, Tensor], list[Tensor]]:
+    return lambda u, w: [each(u, w) for each in learned]
+
+
+grade_four_losses = grader("grade_four_losses", Exercise(
+    name="four losses",
+    task="`four_losses(u, w)`, what four losses learn at one place of a line",
+    takes="conditional velocities `[n]` and posterior weights `[n]` that sum to one; returns `[4]`",
+    reference=_four(_mean_of, _median, _mean_of, _swapped),
+    inputs=[(normal(46, 9), uniform(47, 9).softmax(0)), (normal(48, 6), uniform(49, 6).softmax(0))],
+    mistakes=[
+        ("none of the four changes here; (2) and (4) do",
+         _four(_mean_of, _mean_of, _mean_of, _mean_of)),
+        ("the absolute error is minimised by the median, not by the mean",
+         _four(_mean_of, _mean_of, _mean_of, _swapped)),
+        ("the order of the arguments matters: only with the target first is the mean best",
+         _four(_mean_of, _median, _mean_of, _mean_of)),
+        ("(3) and (4) are interchanged: with the target first the mean is best",
+         _four(_mean_of, _median, _swapped, _mean_of)),
+        ("a Bregman divergence with the target first keeps the mean",
+         _four(_mean_of, _median, _swapped, _swapped)),
+        ("a weight that is the same for all targets at this place multiplies nothing but the loss",
+         _four(lambda u, w: 7 * w @ u, _median, _mean_of, _swapped)),
+        ("the median has to be taken with the posterior weights",
+         _four(_mean_of, lambda u, w: u.sort().values[(len(u) - 1) // 2], _mean_of, _swapped)),
+    ],
+))  # fmt: skip
+
+
+def _posterior(x: Tensor, t: Tensor, data: Tensor) -> Tensor:
+    time = t[:, None, None]
+    return (-0.5 * ((x[:, None] - time * data) / (1 - time)).square().sum(2)).softmax(1)
+
+
+grade_fresh = grader("grade_fresh", Exercise(
+    name="fresh noise",
+    task="`learned(x, t, data)`, the field of a loss whose target has noise of its own",
+    takes="points `[b d]`, times `[b]` and a data set `[n d]`; returns velocities `[b d]`",
+    reference=lambda x, t, data: _posterior(x, t, data) @ data,
+    inputs=[(normal(61, 8, 2), uniform(62, 8, high=0.7), 1 + normal(63, 5, 2))],
+    mistakes=[
+        ("this is the marginal field: it is not learned, since the noise in the target says nothing"
+         " about the place", lambda x, t, data: EmpiricalField(CondOT(), data)(x, t)),
+        ("this is the mean of all data; the place still tells which data points are near",
+         lambda x, t, data: data.mean(0).expand_as(x)),
+        ("the noise of the target has mean zero wherever x is; x itself does not enter",
+         lambda x, t, data: _posterior(x, t, data) @ data - x),
+        ("time runs backward: this is the posterior mean at 1 − t",
+         lambda x, t, data: _posterior(x, 1 - t, data) @ data),
     ],
 ))  # fmt: skip
