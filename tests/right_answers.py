@@ -331,7 +331,7 @@ RIGHT = {
     "flows.grade_splitting": splitting,
     "flows.grade_reversal": lambda u, x, t: -u(x, 1 - t),
     "flows.grade_matching": lambda x, t: -x / (2 - t)[:, None] + 2 * turn(x),
-    "guidance.grade_drop": lambda y, r, rate, null: y.masked_fill(r < rate, null),
+    "guidance.grade_null": lambda prior, rates: (prior.log() + rates.log()).softmax(0),
     "guidance.grade_scale": lambda g, off, none: 1 + (g - off) / (off - none),
     "guidance.grade_average": average,
     "guidance.grade_interval": guided_between,
