@@ -1,4 +1,4 @@
-"""How far two samples are apart, and how straight the way between them is.
+"""How far two samples are apart, and how far the way between them bends.
 
 A distance of samples `x` `[n ...]` and `y` `[m ...]` is 0-d and in the unit of the points.
 
@@ -15,6 +15,7 @@ from fmtutor.checking import as_float64, as_generator, check_count, check_points
 from fmtutor.couplings import in_common_unit
 
 __all__ = [
+    "bending",
     "energy_distance",
     "frechet_distance",
     "sliced_wasserstein",
@@ -123,11 +124,11 @@ def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
     return square.to(given)
 
 
-def straightness(path: Tensor, times: Tensor) -> Tensor:
+def bending(path: Tensor, times: Tensor) -> Tensor:
     """Return ∫E‖ẋ_t − (x_1 − x_0)/(t_1 − t_0)‖² dt, 0-d: zero for straight lines at constant speed.
 
     The trajectories `path` `[k b ...]` at increasing `times` `[k]` are those of
-    `sample(..., return_path=True)`; ẋ is the difference quotient.
+    `sample(..., return_path=True)`; ẋ is the difference quotient. `straightness` is an older name.
 
     Equation: eq-couplings-budget
     Reference: liu2023
@@ -135,7 +136,7 @@ def straightness(path: Tensor, times: Tensor) -> Tensor:
 
     Example:
         >>> path = sample(lambda x, t: 0 * x + 1, torch.zeros(3, 2), steps=4, return_path=True)
-        >>> straightness(path, torch.linspace(0, 1, 5))
+        >>> bending(path, torch.linspace(0, 1, 5))
         tensor(0.)
     """
     check_points(path, "path", finite=True)
@@ -151,6 +152,9 @@ def straightness(path: Tensor, times: Tensor) -> Tensor:
     velocity = flat.diff(dim=0) / h[:, None, None]
     chord = (flat[-1] - flat[0]) / h.sum()
     return (h * (velocity - chord).square().sum(2).mean(1)).sum()
+
+
+straightness = bending
 
 
 def _check_exponent(p: float) -> None:

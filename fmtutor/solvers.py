@@ -35,6 +35,8 @@ __all__ = [
     "runge_kutta_step",
     "sample",
     "sample_stochastic",
+    "shift",
+    "shifted_grid",
 ]
 
 
@@ -248,6 +250,41 @@ def sample_stochastic(
             x = x if project is None else project(x)
             points = _passed(points, x, return_path)
     return (torch.stack(points) if return_path else points[-1]).to(x0.dtype)
+
+
+def shift(t: Tensor, ratio: float) -> Tensor:
+    """Return t/(t + ratio (1 − t)): the signal-to-noise ratio t/(1 − t) is divided by the ratio.
+
+    A picture with r times as many pixels along each side has, in the mean of r² equal ones, at time
+    `shift(t, r)` the signal-to-noise ratio that the small one has at t.
+
+    Equation: eq-training-shift
+    Reference: esser2024
+    Chapter: training
+
+    Example:
+        >>> shift(torch.tensor([0.0, 0.5, 1.0]), 3.0)
+        tensor([0.0000, 0.2500, 1.0000])
+    """
+    check_points(t, "t")
+    if not 0 < ratio < math.inf:
+        raise ValueError(f"ratio must be positive and finite, but {ratio} came")
+    return t / (t + ratio * (1 - t))
+
+
+def shifted_grid(steps: int, ratio: float) -> Tensor:
+    """Return times `[steps + 1]`, float64, for the `times` of `sample`: equal steps, shifted.
+
+    With a ratio above 1 the steps are shorter at the noise.
+
+    Reference: esser2024
+
+    Example:
+        >>> shifted_grid(4, 3.0)
+        tensor([0.0000, 0.1000, 0.2500, 0.5000, 1.0000], dtype=torch.float64)
+    """
+    steps = check_count("steps", steps)
+    return shift(torch.linspace(0, 1, steps + 1, dtype=torch.float64), ratio)
 
 
 class CountedField:

@@ -29,11 +29,13 @@ from fmtutor.guidance import drop_labels
 from fmtutor.losses import Coupling, Noise, cfm_loss, gaussian
 from fmtutor.notation import Path
 from fmtutor.paths import CondOT
+from fmtutor.solvers import shift
 
 __all__ = [
     "FitResult",
     "Loss",
     "TimeSampler",
+    "beta",
     "constant",
     "descend",
     "ema_decay",
@@ -41,6 +43,7 @@ __all__ = [
     "half_cosine",
     "logit_normal",
     "minimise",
+    "shifted",
     "update_ema",
 ]
 
@@ -175,7 +178,7 @@ def fit(
         labels: Labels `[n]`, int64, of the data points, for a model with `classes`: the first
             condition. The model's null label is `classes`.
         label_dropout: Probability, in [0, 1), with which a label is replaced by the null label.
-        time_sampler: Draws the times of a step, for example `logit_normal`; None is uniform.
+        time_sampler: Draws the times of a step, for example `shifted(3.0)`; None is uniform.
         compile: Whether to compile the loss (torch.compile; needs a C++ compiler on a CPU).
 
     Equation: eq-objectives-losses
@@ -287,6 +290,57 @@ def logit_normal(
         raise ValueError(f"mean must be finite, std positive and finite, but {mean} and {std} came")
     z = torch.randn(len(x1), generator=generator, dtype=x1.dtype, device=x1.device)
     return (mean + std * z).sigmoid()
+
+
+def beta(a: float, b: float) -> TimeSampler:
+    """Return a sampler of times with density proportional to t^(a−1) (1 − t)^(b−1), mean a/(a + b).
+
+    A time is g/(g + h) with independent g and h of the Gamma laws of shapes a and b. (The quotient
+    of powers of uniform numbers, u^(1/a)/(u^(1/a) + v^(1/b)), is Beta only among the draws whose
+    denominator is at most 1.)
+
+    Example:
+        >>> t = beta(1.5, 1.0)(torch.zeros(10_000, 2), torch.Generator().manual_seed(0))
+        >>> f"{t.mean():.2f}"
+        '0.60'
+    """
+    if not (0 < a < math.inf and 0 < b < math.inf):
+        raise ValueError(f"a and b must be positive and finite, but {a} and {b} came")
+
+    def sampler(x1: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        check_points(x1, "x1")
+        # In full precision: a half may round both numbers to zero.
+        shape = torch.tensor([[a], [b]], device=x1.device).expand(2, len(x1))
+        g, h = torch._standard_gamma(shape, generator=generator)
+        t: Tensor = g / (g + h)
+        return t.to(x1.dtype)
+
+    return sampler
+
+
+def shifted(ratio: float, sampler: TimeSampler | None = None) -> TimeSampler:
+    """Return a sampler of times that are shifted for pictures of another resolution.
+
+    The ratio is that of `shift`: how many times as many pixels along each side there are as where
+    the unshifted times are right. `sampler` draws those; None is uniform.
+
+    Reference: esser2024
+
+    Example:
+        >>> t = shifted(3.0)(torch.zeros(10_000, 2), torch.Generator().manual_seed(0))
+        >>> f"{t.median():.2f}"
+        '0.25'
+    """
+    shift(torch.zeros(1), ratio)  # refuse a bad ratio here, not in the first step
+
+    def shifted_sampler(x1: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if sampler is not None:
+            return shift(sampler(x1, generator), ratio)
+        check_points(x1, "x1")
+        u = torch.rand(len(x1), generator=generator, dtype=x1.dtype, device=x1.device)
+        return shift(u, ratio)
+
+    return shifted_sampler
 
 
 def ema_decay(step: int, decay: float) -> float:

@@ -335,6 +335,12 @@ def running_average(weights, decay):
     return share @ weights
 
 
+def beta_times(u, v, a, b):
+    powers = torch.stack([u ** (1 / a), v ** (1 / b)])
+    total = powers.sum(0)
+    return (powers[0] / total).masked_select(total <= 1)
+
+
 def density(t, mean, std):
     logit = torch.log(t) - torch.log1p(-t)
     return torch.distributions.Normal(mean, std).log_prob(logit).exp() / (t * (1 - t))
@@ -369,7 +375,7 @@ RIGHT = {
     "flows.grade_splitting": splitting,
     "flows.grade_reversal": lambda u, x, t: -u(x, 1 - t),
     "flows.grade_matching": lambda x, t: -x / (2 - t)[:, None] + 2 * turn(x),
-    "guidance.grade_drop": lambda y, r, rate, null: y.masked_fill(r < rate, null),
+    "guidance.grade_null": lambda prior, rates: (prior.log() + rates.log()).softmax(0),
     "guidance.grade_scale": lambda g, off, none: 1 + (g - off) / (off - none),
     "guidance.grade_average": average,
     "guidance.grade_interval": guided_between,
@@ -426,10 +432,11 @@ RIGHT = {
     "sampling.grade_grid": lambda n, power: 1 - (1 - torch.arange(n + 1) / n) ** power,
     "sampling.grade_encode": encode,
     "sampling.grade_drift": drift,
+    "sampling.grade_left": lambda b, c: 1 - b[c < 1].sum(),
     "sampling.grade_steps": steps_needed,
-    "training.grade_step_loss": loss,
     "training.grade_average": running_average,
     "training.grade_density": density,
     "training.grade_learning_rate": learning_rate,
+    "training.grade_mend": beta_times,
     "training.grade_other_noise": other_noise,
 }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import linalg, stats
 
 from fmtutor.metrics import (
+    bending,
     energy_distance,
     frechet_distance,
     sliced_wasserstein,
@@ -267,7 +268,7 @@ def test_frechet_needs_two_points():
         frechet_distance(torch.zeros(1, 2), torch.randn(5, 2))
 
 
-# Straightness.
+# Bending.
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 1, 2, 2)])
@@ -276,7 +277,7 @@ def test_straight_lines_at_constant_speed(shape, times):
     t = torch.tensor(times, dtype=F64)
     start, v = normal(0, *shape), normal(1, *shape)
     path = torch.stack([start + time * v for time in t])
-    assert straightness(path, t).item() == pytest.approx(0, abs=1e-12)
+    assert bending(path, t).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_a_parabola():
@@ -284,48 +285,48 @@ def test_a_parabola():
     for k in (2, 5, 400):
         t = torch.linspace(0, 1, k + 1, dtype=F64)
         path = torch.stack([t, t**2], dim=1)[:, None]
-        assert straightness(path, t).item() == pytest.approx((1 - 1 / k**2) / 3, rel=1e-9)
+        assert bending(path, t).item() == pytest.approx((1 - 1 / k**2) / 3, rel=1e-9)
 
 
-def test_straightness_is_a_sum_over_dimensions_and_a_mean_over_the_batch():
+def test_bending_is_a_sum_over_dimensions_and_a_mean_over_the_batch():
     t = torch.linspace(0, 1, 201, dtype=F64)
     bent, straight = t**2, t
     path = torch.stack([torch.stack([bent, bent, bent], 1), torch.stack([straight] * 3, 1)], dim=1)
     assert path.shape == (201, 2, 3)
-    assert straightness(path, t).item() == pytest.approx(3 * (1 / 3) / 2, rel=1e-3)
-    scaled = straightness(10 * path, t).item()
-    assert scaled == pytest.approx(100 * straightness(path, t).item())
+    assert bending(path, t).item() == pytest.approx(3 * (1 / 3) / 2, rel=1e-3)
+    scaled = bending(10 * path, t).item()
+    assert scaled == pytest.approx(100 * bending(path, t).item())
 
 
 def test_a_straight_line_at_uneven_speed_counts():
     t = torch.linspace(0, 1, 201, dtype=F64)
-    assert straightness((t**2)[:, None, None], t).item() == pytest.approx(1 / 3, rel=1e-3)
+    assert bending((t**2)[:, None, None], t).item() == pytest.approx(1 / 3, rel=1e-3)
     uneven = t**2  # the same curve, on times that are not equally spaced
     path = uneven[:, None, None]
-    assert straightness(path, uneven).item() == pytest.approx(0, abs=1e-12)
+    assert bending(path, uneven).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_on_a_part_of_the_time():
     t = torch.linspace(0.5, 1, 401, dtype=F64)  # ẋ = 2t, chord 1.5: ∫ (2t − 1.5)² = 1/24
-    assert straightness((t**2)[:, None, None], t).item() == pytest.approx(1 / 24, rel=1e-3)
+    assert bending((t**2)[:, None, None], t).item() == pytest.approx(1 / 24, rel=1e-3)
 
 
 def test_bad_paths_are_refused():
     path = torch.zeros(4, 3, 2)
     good = torch.linspace(0, 1, 4)
-    straightness(path, good)
+    bending(path, good)
     for times in (torch.linspace(0, 1, 3), good[:, None], torch.tensor(1.0)):
         with pytest.raises(ValueError, match=r"times must be \[k\] with k at least 2"):
-            straightness(path, times)
+            bending(path, times)
     with pytest.raises(ValueError, match=r"times must be \[k\] with k at least 2"):
-        straightness(path[:1], good[:1])
+        bending(path[:1], good[:1])
     for times in (good.flip(0), torch.tensor([0.0, 0.5, 0.5, 1.0]), good * math.nan):
         with pytest.raises(ValueError, match="times must be strictly increasing"):
-            straightness(path, times)
+            bending(path, times)
     with pytest.raises(TypeError, match="path must be floating point"):
-        straightness(path.long(), good)
+        bending(path.long(), good)
     with pytest.raises(ValueError, match="path must be finite"):
-        straightness(path / 0, good)
+        bending(path / 0, good)
 
 
 # Numbers whose squares overflow, or that lose their digits to a common offset.
@@ -363,3 +364,7 @@ def test_the_frechet_distance_is_not_negative():
     for d in (1, 3, 20):
         x = torch.randn(50, d, generator=g)
         assert 0 <= frechet_distance(x, x).item() < 1e-6
+
+
+def test_the_first_edition_s_name_is_the_same_measure():
+    assert straightness is bending

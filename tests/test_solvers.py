@@ -16,7 +16,7 @@ from fmtutor import (
     sample_stochastic,
     solvers,
 )
-from fmtutor.solvers import METHODS, TABLEAUX, Tableau, runge_kutta_step
+from fmtutor.solvers import METHODS, TABLEAUX, Tableau, runge_kutta_step, shift, shifted_grid
 
 F64 = torch.float64
 FIXED = tuple(TABLEAUX)
@@ -373,6 +373,40 @@ def test_a_part_of_the_way_by_fine_steps():
     start = solution(START, 0.25)
     x = sample(field, start, method="rk4", steps=50, t0=0.25, t1=0.75)
     torch.testing.assert_close(x, solution(START, 0.75), rtol=1e-7, atol=1e-7)
+
+
+def test_a_shift_divides_the_signal_to_noise_ratio():
+    t = torch.linspace(0, 1, 101, dtype=F64)
+    for ratio in (0.25, 1.0, 3.0):
+        moved = shift(t, ratio)
+        torch.testing.assert_close((moved / (1 - moved))[:-1], (t / (1 - t))[:-1] / ratio)
+        assert moved[[0, -1]].tolist() == [0.0, 1.0]
+        torch.testing.assert_close(shift(moved, 1 / ratio), t)
+        torch.testing.assert_close(shift(shift(t, 2.0), ratio), shift(t, 2 * ratio))
+    assert torch.equal(shift(t, 1.0), t)
+
+
+@every_method
+@pytest.mark.parametrize("ratio", [0.2, 1.0, 4.0])
+def test_a_shifted_grid_is_a_grid_of_sample(method, ratio):
+    grid = shifted_grid(40, ratio)
+    assert (grid.dtype, len(grid), grid[0].item(), grid[-1].item()) == (F64, 41, 0.0, 1.0)
+    shortest = 0 if ratio > 1 else -1
+    assert ratio == 1 or grid.diff()[shortest] == grid.diff().min()
+    end = sample(field, START, method=method, times=grid)
+    assert (end - solution(START, 1.0)).abs().max() < (0.3 if method == "euler" else 0.02)
+
+
+def test_bad_shifts_are_refused():
+    for ratio in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="ratio must be positive and finite"):
+            shift(torch.rand(3), ratio)
+        with pytest.raises(ValueError, match="ratio must be positive and finite"):
+            shifted_grid(3, ratio)
+    with pytest.raises(TypeError, match="t must be floating point"):
+        shift(torch.tensor([0, 1]), 2.0)
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        shifted_grid(0, 2.0)
 
 
 # Gradients.

@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -25,11 +26,13 @@ from fmtutor import (
 from fmtutor.data import cluster_means, four_clusters
 from fmtutor.training import (
     _batches,
+    beta,
     constant,
     descend,
     ema_decay,
     half_cosine,
     logit_normal,
+    shifted,
     update_ema,
 )
 
@@ -484,6 +487,61 @@ def test_a_time_density_is_a_weight():
     weight = normal.log_prob((t / (1 - t)).log()).exp() / (t * (1 - t))
     weighted = (weight * (field(s.xt, t) - s.ut).square().mean(1)).mean()
     assert drawn.item() == pytest.approx(weighted.item(), rel=0.02)
+
+
+BETAS = [(1.5, 1.0), (1.0, 1.5), (0.5, 0.5), (3.0, 2.0)]
+
+
+@pytest.mark.parametrize(("a", "b"), BETAS)
+def test_beta_times_have_the_moments_of_their_law(a, b):
+    # u^(1/a)/(u^(1/a) + v^(1/b)) of uniform u, v, without rejection, has the mean .558 for .600.
+    g = torch.Generator().manual_seed(0)
+    t = beta(a, b)(torch.zeros(200_000, 3, dtype=torch.float64), g)
+    assert t.shape == (200_000,)
+    assert t.dtype == torch.float64
+    law = scipy.stats.beta(a, b)
+    assert t.mean().item() == pytest.approx(law.mean(), abs=4 * law.std() / 200_000**0.5)
+    for level in (0.1, 0.5, 0.9):
+        assert (t < level).double().mean().item() == pytest.approx(law.cdf(level), abs=0.005)
+
+
+def test_shifted_times_have_a_shifted_logit(global_rng_untouched):
+    x1 = torch.zeros(1000, 3, dtype=torch.float64)
+    plain, moved = (
+        sampler(x1, torch.Generator().manual_seed(0))
+        for sampler in (logit_normal, shifted(4.0, logit_normal))
+    )
+    torch.testing.assert_close(moved.logit(), plain.logit() - math.log(4))
+    u = torch.rand(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = shifted(4.0)(x1, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(t, u / (u + 4 * (1 - u)))
+    assert torch.equal(shifted(1.0)(x1, torch.Generator().manual_seed(0)), u)
+
+
+@pytest.mark.parametrize("sampler", [logit_normal, shifted(3.0), beta(1.5, 1.0)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_every_time_sampler_gives_times_like_the_data(sampler, dtype, global_rng_untouched):
+    t = sampler(torch.zeros(1000, 1, 2, 2, dtype=dtype), torch.Generator().manual_seed(0))
+    assert t.shape == (1000,)
+    assert t.dtype == dtype
+    assert bool(((t >= 0) & (t <= 1)).all())
+    assert torch.equal(
+        t, sampler(torch.zeros(1000, 2, dtype=dtype), torch.Generator().manual_seed(0))
+    )
+    on_meta = sampler(torch.zeros(5, 2, device="meta"), None)  # reads nothing back
+    assert (on_meta.shape, on_meta.device.type) == ((5,), "meta")
+    with torch.random.fork_rng():
+        model = network()
+    assert bool(quick(model, time_sampler=sampler).losses.isfinite().all())
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])
+def test_bad_time_densities_are_refused(bad):
+    for make in (lambda: beta(bad, 1.0), lambda: beta(1.0, bad)):
+        with pytest.raises(ValueError, match="a and b must be positive and finite"):
+            make()
+    with pytest.raises(ValueError, match="ratio must be positive and finite"):
+        shifted(bad)
 
 
 # Labels.

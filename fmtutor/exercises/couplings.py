@@ -63,6 +63,8 @@ grade_labels_along = grader("grade_labels_along", Exercise(
     ],
     mistakes=[
         ("the labels stayed where they were while the data moved", lambda x0, x1, labels: labels),
+        ("this is the function as it was given: look at the cost and at the order",
+         lambda x0, x1, labels: labels[_columns(torch.cdist(x0, x1)).argsort()]),
         ("this is the inverse permutation: row i gets the label of column columns[i]",
          lambda x0, x1, labels: labels[_columns(_square(x0, x1)).argsort()]),
         ("this minimises the total distance; the cost is its square",
@@ -95,7 +97,7 @@ def _trajectories(seed: int, k: int, b: int, d: int) -> tuple[Tensor, Tensor]:
 
 grade_bends = grader("grade_bends", Exercise(
     name="bends",
-    task="`bends(path, times)`, the straightness of trajectories from t = 0 to t = 1",
+    task="`bends(path, times)`, the bending of trajectories from t = 0 to t = 1",
     takes="trajectories `[k b d]` and times `[k]`; returns a number, 0 for straight lines at "
     "constant speed",
     reference=lambda path, times: _integral(_deviation(path, times), times),

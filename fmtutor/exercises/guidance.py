@@ -7,41 +7,43 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fmtutor.exercises.grading import Exercise, grader, normal, returned, uniform
+from fmtutor.exercises.grading import Exercise, grader, normal, returned
 from fmtutor.guidance import guided
 from fmtutor.notation import VelocityField
 
 __all__ = [
     "grade_average",
-    "grade_drop",
     "grade_interval",
     "grade_negative",
+    "grade_null",
     "grade_scale",
 ]
 
 
-def _first_ones(labels: Tensor, uniform: Tensor, rate: float, null: int) -> Tensor:
-    count = round(rate * len(labels))
-    return torch.cat([torch.full_like(labels[:count], null), labels[count:]])
+def _normalised(joint: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda prior, rates: joint(prior, rates) / joint(prior, rates).sum()
 
 
-_LABELS = torch.tensor([1, 0, 2, 2, 1, 0, 1, 2])
+_PRIOR = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+_RATES = torch.tensor([0.5, 0.1, 0.2], dtype=torch.float64)
 
-grade_drop = grader("grade_drop", Exercise(
-    name="drop",
-    task="`drop(labels, uniform, rate, null)`, label dropout with the random numbers given",
-    takes="labels `[b]`, uniform random numbers `[b]` in [0, 1), a rate and the null label; "
-    "returns labels `[b]`",
-    reference=lambda labels, uniform, rate, null: torch.where(uniform < rate, null, labels),
-    inputs=[(_LABELS, uniform(3, 8), rate, 3) for rate in (0.6, 0.2, 0.9)],
+grade_null = grader("grade_null", Exercise(
+    name="null",
+    task="`null_prior(prior, rates)`, which mixture the null label stands for",
+    takes="the probabilities of the labels `[k]` and the rate at which each is dropped `[k]`; "
+    "returns the probabilities of the labels in the mixture, `[k]`",
+    reference=_normalised(lambda prior, rates: prior * rates),
+    inputs=[(_PRIOR, _RATES), (_PRIOR.flip(0), _RATES)],
     mistakes=[
-        ("the rate is the share that is dropped, not the share that is kept",
-         lambda labels, uniform, rate, null: torch.where(uniform < rate, labels, null)),
-        ("one random number decides for the whole batch; each label needs its own",
-         lambda labels, uniform, rate, null: torch.where(uniform[0] < rate, null, labels)),
-        ("0 is a class: the null label is the one given",
-         lambda labels, uniform, rate, null: torch.where(uniform < rate, 0, labels)),
-        ("each label is dropped by its own number, not the first few of the batch", _first_ones),
+        ("this is the mixture of all data; not every label is dropped alike",
+         _normalised(lambda prior, rates: prior)),
+        ("these are the labels that keep their label; asked for are those that lose it",
+         _normalised(lambda prior, rates: prior * (1 - rates))),
+        ("a frequent label is dropped often even at a low rate: its probability counts, too",
+         _normalised(lambda prior, rates: rates)),
+        ("the rates are probabilities to be dropped, they multiply",
+         _normalised(lambda prior, rates: prior / rates)),
+        ("probabilities sum to one", lambda prior, rates: prior * rates),
     ],
 ))  # fmt: skip
 
@@ -71,8 +73,6 @@ def _mean(
     """Average with `weights(log_p, prior)`, the prior as `[k 1]`."""
     return lambda u_of, log_p, prior: (weights(log_p, prior[:, None])[..., None] * u_of).sum(0)
 
-
-_PRIOR = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
 
 grade_average = grader("grade_average", Exercise(
     name="average",
@@ -141,6 +141,8 @@ grade_interval = grader("grade_interval", Exercise(
         (_v_cond, _v_uncond, 5.0, 0.0, 0.4, normal(7, 3, 3), _TIMES),
     ],
     mistakes=[
+        ("this is the function as it was given: look outside the interval, and at the shape of s",
+         _between(lambda inside, both, cond, uncond: torch.where(inside[:, 0], both, uncond))),
         ("guided outside the interval, conditional inside",
          _between(lambda inside, both, cond, uncond: torch.where(inside, cond, both))),
         ("outside the interval the field is the conditional one, s = 1, not s = 0",

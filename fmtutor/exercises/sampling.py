@@ -10,7 +10,14 @@ from torch import Tensor
 from fmtutor.exercises.grading import Exercise, grader, normal
 from fmtutor.notation import VelocityField
 
-__all__ = ["grade_drift", "grade_encode", "grade_grid", "grade_heun", "grade_steps"]
+__all__ = [
+    "grade_drift",
+    "grade_encode",
+    "grade_grid",
+    "grade_heun",
+    "grade_left",
+    "grade_steps",
+]
 
 
 def _field(x: Tensor, t: Tensor | float) -> Tensor:
@@ -44,15 +51,50 @@ grade_heun = grader("grade_heun", Exercise(
     reference=_two_stages(1, 1, 0.5, 0.5),
     inputs=[(_field, _points(1), 0.2, 0.3), (_field, _points(2), 0.9, -0.4)],
     mistakes=[
+        ("this is the step as it was given: look at both errors, in the second velocity",
+         _two_stages(0.5, 0, 0.5, 0.5)),
+        ("one error is left: the trial point lies a whole step ahead",
+         _two_stages(0.5, 1, 0.5, 0.5)),
         ("this is Euler's step; look at the velocity at the far end, too",
          _two_stages(0, 0, 1, 0)),
         ("this is the midpoint method; Heun averages the two ends of the step",
          _two_stages(0.5, 0.5, 0, 1)),
-        ("the second velocity is taken at time t; the clock stands at t + h",
+        ("one error is left: at the trial point the clock stands at t + h",
          _two_stages(1, 0, 0.5, 0.5)),
         ("the second velocity is taken at x; it belongs to x + h k1",
          _two_stages(0, 1, 0.5, 0.5)),
         ("both velocities are added in full; the step is their mean", _two_stages(1, 1, 1, 1)),
+    ],
+))  # fmt: skip
+
+
+def _left(share: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], float]:
+    return lambda b, c: float(share(b, c).sum())
+
+
+_LISTS = [
+    (torch.tensor(b, dtype=torch.float64), torch.tensor(c, dtype=torch.float64))
+    for b, c in [
+        ([1 / 6, 1 / 3, 1 / 3, 1 / 6], [0, 0.5, 0.5, 1]),
+        ([0.5, 0.5], [0, 1]),
+        ([0.25, 0.25, 0.375, 0.125], [0, 1, 0.5, 1]),
+    ]
+]
+
+grade_left = grader("grade_left", Exercise(
+    name="left",
+    task="`share_left(b, c)`, the share of the noise that a last step leaves",
+    takes="the weights `[m]` and the times `[m]` of the stages of a Runge-Kutta method, in units "
+    "of the step; returns the share of x that is left, for a field that is zero at t = 1",
+    reference=_left(lambda b, c: b * (c == 1)),
+    inputs=_LISTS,
+    mistakes=[
+        ("this is the share that goes; asked for is what is left", _left(lambda b, c: b * (c < 1))),
+        ("not only the last stage may lie at the end: look at c", _left(lambda b, c: b[-1])),
+        ("this weighs each stage by its time; a stage before the end sees the whole velocity",
+         _left(lambda b, c: b * c)),
+        ("the stages count by their weights, not by their number",
+         _left(lambda b, c: (c == 1) / len(c))),
     ],
 ))  # fmt: skip
 

@@ -9,72 +9,46 @@ import torch
 from torch import Tensor
 
 from fmtutor.exercises.grading import Exercise, grader, normal, uniform
-from fmtutor.losses import cfm_loss
-from fmtutor.notation import VelocityField, align_time
 
 __all__ = [
     "grade_average",
     "grade_density",
     "grade_learning_rate",
+    "grade_mend",
     "grade_other_noise",
-    "grade_step_loss",
 ]
 
-StepLoss = Callable[[VelocityField, Tensor, Tensor, Tensor], Tensor]
+
+def _times(keep: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Make times from powers of uniform numbers, of the draws that `keep` keeps."""
+
+    def times(u: Tensor, v: Tensor, a: float, b: float) -> Tensor:
+        top, side = u ** (1 / a), v ** (1 / b)
+        return (top / (top + side))[keep(top, side)]
+
+    return times
 
 
-def _straight(time: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    return (1 - time) * x0 + time * x1
+_mended = _times(lambda top, side: top + side <= 1)
 
-
-def _velocity(time: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    return x1 - x0
-
-
-def _loss(
-    point: Callable[[Tensor, Tensor, Tensor], Tensor] = _straight,
-    target: Callable[[Tensor, Tensor, Tensor], Tensor] = _velocity,
-    align: Callable[[Tensor, Tensor], Tensor] = align_time,
-) -> StepLoss:
-    """Make a loss whose point, target or alignment of times may be another."""
-
-    def loss(v: VelocityField, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
-        time = align(t, x1)
-        return (v(point(time, x0, x1), t) - target(time, x0, x1)).square().mean()
-
-    return loss
-
-
-def _wave(x: Tensor, t: Tensor) -> Tensor:
-    return x.cos() + align_time(t, x) * x.square()
-
-
-grade_step_loss = grader("grade_step_loss", Exercise(
-    name="step loss",
-    task="`step_loss(v, x0, x1, t)`, the loss of one training step, for points and images",
-    takes="a field, noise `[b ...]`, data `[b ...]` and times `[b]`; returns the mean squared "
-    "error over batch and dimensions",
-    reference=lambda v, x0, x1, t: cfm_loss(v, x1, x0=x0, t=t),
-    # Where the batch is as large as the last axes, a time on the wrong axis raises no error.
-    inputs=[
-        (_wave, normal(61, *shape), normal(62, *shape), uniform(63, shape[0]))
-        for shape in [(4, 4), (16, 3), (5, 3, 5, 5)]
-    ],
+grade_mend = grader("grade_mend", Exercise(
+    name="mend",
+    task="`beta_times(u, v, a, b)`, times of a Beta law from uniform numbers",
+    takes="two independent series of uniform numbers `[n]` and the exponents a and b; returns the "
+    "times `[m]` of the draws that are kept, in their order",
+    reference=_mended,
+    inputs=[(uniform(61, 40), uniform(62, 40), a, b) for a, b in [(1.5, 1.0), (2.0, 3.0)]],
     mistakes=[
-        ("t lies along the last axis; it belongs to the batch: [b] to [b 1 ... 1]",
-         _loss(align=lambda t, x: t)),
-        ("a time [b 1] lies along the rows of an image: [b] to [b 1 ... 1]",
-         _loss(align=lambda t, x: t[:, None])),
-        ("the network is shown x1; at sampling time it will not be there",
-         _loss(point=lambda time, x0, x1: x1)),
-        ("the target is x0 - x1; the way leads from the noise x0 to the data x1",
-         _loss(target=lambda time, x0, x1: x0 - x1)),
-        ("time runs backward in xt: at t = 0 it must be the noise",
-         _loss(point=lambda time, x0, x1: _straight(time, x1, x0))),
-        ("the target is x1, the place; the velocity is x1 - x0",
-         _loss(target=lambda time, x0, x1: x1)),
-        ("a mean over the dimensions is asked for, this is a sum",
-         lambda v, x0, x1, t: _loss()(v, x0, x1, t) * x1[0].numel()),
+        ("this is the broken one: nothing is thrown away",
+         _times(lambda top, side: torch.ones_like(top, dtype=torch.bool))),
+        ("the other way round: the draws whose sum is at most one are the good ones",
+         _times(lambda top, side: top + side > 1)),
+        ("the sum that must not exceed one is that of the powers, not of u and v",
+         lambda u, v, a, b: _times(lambda top, side: u + v <= 1)(u, v, a, b)),
+        ("a belongs to u and is the exponent at the noise; a and b are exchanged",
+         lambda u, v, a, b: _mended(u, v, b, a)),
+        ("with u where v should be, these are the times 1 - t",
+         lambda u, v, a, b: 1 - _mended(u, v, a, b)),
     ],
 ))  # fmt: skip
 
