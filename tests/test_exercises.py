@@ -229,8 +229,8 @@ WRONG = [
     ("notation.grade_contraction", lambda time: time, "time runs backward"),
     ("paths.grade_target", lambda x0, x1, t: 2 * (x1 - x0).flatten(1).sum(1), "the result has"),
     ("paths.grade_clock", lambda path, t: (path.alpha(t),), "the result has shape"),
-    ("quickstart.grade_interpolate", lambda x0, x1, t: x1 - x0, "the result has shape"),
-    ("quickstart.grade_interpolate", lambda x0, x1, t: (x0, None), "NoneType"),
+    ("quickstart.grade_point", lambda x, t, c: (c - x)[:, 0], "the result has shape"),
+    ("paths.grade_clock", lambda path, t: (path.alpha(t), None), "NoneType"),
 ]
 
 

@@ -10,39 +10,15 @@ from torch import Tensor
 from fmtutor.data import cluster_means, four_clusters
 from fmtutor.exercises.grading import Exercise, grader, normal, uniform
 from fmtutor.notation import VelocityField, align_time
-from fmtutor.paths import CondOT
 from fmtutor.solvers import sample
 
-__all__ = ["grade_euler", "grade_interpolate", "grade_loss", "grade_one_step"]
+__all__ = ["grade_euler", "grade_loss", "grade_one_step", "grade_point"]
 
 
 def _batch(seed: int, *shape: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return noise, data and times in single precision, as a reader's network takes them."""
     batch = (normal(seed, *shape), normal(seed + 10, *shape), uniform(seed + 20, shape[0]))
     return batch[0].float(), batch[1].float(), batch[2].float()
-
-
-def _interpolate(x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    s = CondOT().sample(x0, x1, t)
-    return s.xt, s.ut
-
-
-grade_interpolate = grader("grade_interpolate", Exercise(
-    name="interpolate",
-    task="`interpolate(x0, x1, t) -> (xt, ut)`, the straight path and its target",
-    takes="noise `[b d]`, data `[b d]` and times `[b]`; returns two tensors `[b d]`",
-    reference=_interpolate,
-    # A batch as large as the dimension: the wrong broadcast does not raise there.
-    inputs=[_batch(11, 3, 3), _batch(12, 64, 2)],
-    mistakes=[
-        ("noise and data are swapped: t = 0 is noise, t = 1 is data",
-         lambda x0, x1, t: _interpolate(x1, x0, t)),
-        ("the target points from data to noise; it is dx_t/dt = x1 - x0",
-         lambda x0, x1, t: (_interpolate(x0, x1, t)[0], x0 - x1)),
-        ("t [b] was broadcast along the last axis; write t[:, None] for points [b d]",
-         lambda x0, x1, t: ((1 - t) * x0 + t * x1, x1 - x0)),
-    ],
-))  # fmt: skip
 
 
 def _field(x: Tensor, t: Tensor) -> Tensor:
@@ -52,27 +28,49 @@ def _field(x: Tensor, t: Tensor) -> Tensor:
 Euler = Callable[[VelocityField, Tensor, int], Tensor]
 
 
-def _euler(h: Callable[[int], float], first: int = 0) -> Euler:
-    """Take steps of a wrong length, or from a wrong time on."""
+def _euler(
+    h: Callable[[int], float] = lambda n: 1 / n,
+    clock: Callable[[float], float] = lambda t: t,
+    after: float = 0.0,
+    moves: bool = True,
+) -> Euler:
+    """Take steps of a wrong length, at wrong times, or with the velocity of the start."""
 
-    def euler(v: VelocityField, x: Tensor, steps: int) -> Tensor:
-        for k in range(first, steps + first):
-            x = x + h(steps) * v(x, torch.full((len(x),), min(k / steps, 1.0)))
+    def euler(v: VelocityField, x0: Tensor, steps: int) -> Tensor:
+        x = x0
+        for k in range(steps):
+            t = torch.full((len(x),), min(clock((k + after) / steps), 1.0))
+            x = x + h(steps) * v(x if moves else x0, t)
         return x
 
     return euler
 
 
+def _too_long(n: int) -> float:
+    return 1 / max(n - 1, 1)
+
+
+def _backward(t: float) -> float:
+    return 1 - t
+
+
 grade_euler = grader("grade_euler", Exercise(
     name="euler",
-    task="`euler(v, x0, steps)`, the integration of dx/dt = v(x, t) from 0 to 1",
+    task="`mended(v, x0, steps)`, the integration of dx/dt = v(x, t) from 0 to 1",
     takes="a field, points `[b d]` and the number of steps; returns points `[b d]`",
     reference=lambda v, x0, steps: sample(v, x0, steps=steps),
     inputs=[(_field, _batch(13, 32, 2)[0], steps) for steps in (7, 1)],
     mistakes=[
-        ("the step is 1/(steps - 1); N steps from 0 to 1 have length 1/N",
-         _euler(lambda n: 1 / max(n - 1, 1))),
-        ("the field is evaluated at the end of each step", _euler(lambda n: 1 / n, first=1)),
+        ("the step is 1/(steps - 1); N steps from 0 to 1 have length 1/N", _euler(_too_long)),
+        ("the field is evaluated at the end of each step", _euler(after=1.0)),
+        ("the field is asked at x0; ask it where the point is now", _euler(moves=False)),
+        ("the clock runs from data to noise; noise is at t = 0", _euler(clock=_backward)),
+        ("two errors are left: the step's length, and where the field is asked",
+         _euler(_too_long, moves=False)),
+        ("two errors are left: the step's length, and the direction of the clock",
+         _euler(_too_long, _backward)),
+        ("two errors are left: where and when the field is asked",
+         _euler(clock=_backward, moves=False)),
         ("it runs from t = 1 to t = 0, which turns data into noise",
          lambda v, x0, steps: sample(v, x0, steps=steps, t0=1.0, t1=0.0)),
         ("the step length is missing: x + h v, with h = 1/steps", _euler(lambda n: 1.0)),
@@ -119,5 +117,28 @@ grade_one_step = grader("grade_one_step", Exercise(
          lambda x0, data: data[torch.cdist(x0, data).argmin(1)]),
         ("this is the velocity at t = 0; the step adds it to x0",
          lambda x0, data: data.mean(0) - x0),
+    ],
+))  # fmt: skip
+
+
+def _one_point(speed: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda x, t, c: speed(t[:, None]) * (c - x)
+
+
+grade_point = grader("grade_point", Exercise(
+    name="one point",
+    task="`field_of_one_point(x, t, c)`, what is learned from one data point c: (c - x)/(1 - t)",
+    takes="points `[b d]`, times `[b]` below 1, the data point `[d]`; returns velocities `[b d]`",
+    reference=_one_point(lambda t: 1 / (1 - t)),
+    inputs=[
+        (normal(18, b, 2), uniform(19, b, high=0.95), normal(20, 2)) for b in (2, 16)
+    ],
+    mistakes=[
+        ("the sign is flipped: the points run away from c",
+         _one_point(lambda t: -1 / (1 - t))),
+        ("the time that remains is missing: a point that is late has to hurry",
+         _one_point(torch.ones_like)),
+        ("the times [b] divided the coordinates; t[:, None] makes them [b 1]",
+         lambda x, t, c: (c - x) / (1 - t)),
     ],
 ))  # fmt: skip
