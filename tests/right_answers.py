@@ -217,7 +217,7 @@ def euler_log_prob(v, divergence, x1, steps):
 # memorisation
 
 
-def ends(x0, data):
+def counted_ends(x0, data):
     """Count the inner quantiles of N(0, 1) that lie to the left of each point."""
     inner = torch.arange(1, len(data), dtype=x0.dtype) / len(data)
     walls = torch.distributions.Normal(0.0, 1.0).icdf(inner)
@@ -419,7 +419,7 @@ RIGHT = {
     "maximum_likelihood.grade_best_scale": lambda data: data.square().mean().sqrt().log(),
     "maximum_likelihood.grade_mend": euler_log_prob,
     "maximum_likelihood.grade_work": lambda stages, steps, d: stages * steps * (1 + d),
-    "memorisation.grade_ends": ends,
+    "memorisation.grade_ends": counted_ends,
     "memorisation.grade_share": share,
     "memorisation.grade_slope": least_slope,
     "notation.grade_convert": lambda model: lambda x, t: -model(x, 1000 - 1000 * t),
