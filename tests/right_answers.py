@@ -29,6 +29,16 @@ def velocity_from_cdf(cdf, x, t):
     return -derivative(lambda s: cdf(x, s), t) / derivative(lambda y: cdf(y, t), x)
 
 
+def residual(p, u, x, t):
+    """Take both terms from difference quotients."""
+    h = 1e-5
+
+    def slope(f, x_step, t_step):
+        return (f(x + x_step, t + t_step) - f(x - x_step, t - t_step)) / (2 * h)
+
+    return slope(p, 0, h) + slope(lambda x, t: p(x, t) * u(x, t), h, 0)
+
+
 def second_field(x, t):
     """Turn the first coordinate and the second, brought to unit width, into each other."""
     unit = torch.stack([x[:, 0], x[:, 1] / (1 + t)], dim=1)
@@ -91,6 +101,12 @@ def splitting(y):
 
     normal = torch.distributions.Normal(0.0, 1.0)
     return (normal.log_prob(start(y)) + derivative(start, y).log())[:, 0]
+
+
+def ends_on_a_line(x0, data):
+    """Cut the line into n pieces of equal noise."""
+    cuts = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0, 1, len(data) + 1).double())
+    return data.sort().values[torch.bucketize(x0, cuts[1:-1])]
 
 
 # guidance
@@ -355,9 +371,9 @@ def other_noise(x, t, m, s):
 
 
 RIGHT = {
-    "continuity.grade_mass_rate": lambda p, u, q, w: p * u - q * w,
-    "continuity.grade_divergence": lambda x: (x.shape[1] + 2) * x.square().sum(1),
+    "continuity.grade_crossing": lambda c, w: w - torch.distributions.Normal(0.0, 1.0).cdf(-c),
     "continuity.grade_velocity_from_cdf": velocity_from_cdf,
+    "continuity.grade_residual": residual,
     "continuity.grade_second_field": second_field,
     "continuity.grade_mixture": field_of_mixture,
     "continuity.grade_clock": lambda u, tau, d_tau: (
@@ -371,6 +387,7 @@ RIGHT = {
     "flows.grade_attraction": lambda x0, t: torch.lerp(
         torch.tensor([[1.0, -1.0]]).to(x0), x0, torch.exp(-2 * t)[:, None]
     ),
+    "flows.grade_ends": ends_on_a_line,
     "flows.grade_spiral": spiral,
     "flows.grade_splitting": splitting,
     "flows.grade_reversal": lambda u, x, t: -u(x, 1 - t),
@@ -405,10 +422,10 @@ RIGHT = {
     "memorisation.grade_ends": ends,
     "memorisation.grade_share": share,
     "memorisation.grade_slope": least_slope,
-    "notation.grade_align": as_images,
     "notation.grade_convert": lambda model: lambda x, t: -model(x, 1000 - 1000 * t),
     "notation.grade_guidance": lambda c, u, w: u + (1 + w) * (c - u),
     "notation.grade_contraction": lambda time: 1.0 - time,
+    "notation.grade_port": lambda v, x, sigmas: sample(v, x, times=[1 - s for s in sigmas]),
     "objectives.grade_two_points": target_variance,
     "objectives.grade_four_losses": four_losses,
     "objectives.grade_fresh": lambda x, t, d: EmpiricalField(CondOT(), d).posterior_mean(x, t),

@@ -224,8 +224,6 @@ WRONG = [
         ),
         "NaN or infinite",
     ),
-    ("notation.grade_align", lambda t, x: t, "the result has shape"),
-    ("notation.grade_align", lambda t, x: t[:, None], "the result has shape"),
     ("notation.grade_contraction", lambda time: time, "time runs backward"),
     ("paths.grade_target", lambda x0, x1, t: 2 * (x1 - x0).flatten(1).sum(1), "the result has"),
     ("paths.grade_clock", lambda path, t: (path.alpha(t),), "the result has shape"),

@@ -15,45 +15,77 @@ from fmtutor.notation import VelocityField, align_time
 
 __all__ = [
     "grade_clock",
-    "grade_divergence",
-    "grade_mass_rate",
+    "grade_crossing",
     "grade_mixture",
+    "grade_residual",
     "grade_second_field",
     "grade_velocity_from_cdf",
 ]
 
 Cdf = Callable[[Tensor, Tensor], Tensor]
 
-grade_mass_rate = grader("grade_mass_rate", Exercise(
-    name="flux",
-    task="`mass_rate(p_a, u_a, p_b, u_b)`, the rate of change of the mass in [a, b]",
-    takes="densities and velocities at the two ends, each `[b]`; returns rates `[b]`",
-    reference=lambda p_a, u_a, p_b, u_b: p_a * u_a - p_b * u_b,
-    inputs=[(normal(21, 16).exp(), normal(22, 16), normal(23, 16).exp(), normal(24, 16))],
+_below = torch.special.ndtr  # the share of standard normal noise to the left
+
+grade_crossing = grader("grade_crossing", Exercise(
+    name="crossing",
+    task="`crossing(c, w)`, the mass that crosses a cut while noise becomes the points -1 and 1",
+    takes="cuts in (-1, 1) `[b]` and the share w of the mass that ends at 1; returns masses `[b]`, "
+    "positive to the right",
+    reference=lambda c, w: _below(c) - (1 - w),
+    inputs=[(uniform(21, 16, low=-1.0), w) for w in (0.7, 0.25)],
     mistakes=[
-        ("this is outflow minus inflow; a positive velocity at a carries mass in",
-         lambda p_a, u_a, p_b, u_b: p_b * u_b - p_a * u_a),
-        ("a positive velocity at b carries mass out, not in",
-         lambda p_a, u_a, p_b, u_b: p_a * u_a + p_b * u_b),
-        ("the flux is density times velocity; the density is missing",
-         lambda p_a, u_a, p_b, u_b: u_a - u_b),
+        ("the sign is flipped: what leaves the left side crosses to the right",
+         lambda c, w: (1 - w) - _below(c)),
+        ("left of the cut the share 1 - w ends, not w", lambda c, w: _below(c) - w),
+        ("this is right for a cut in the middle; left of c there are Φ(c) at first",
+         lambda c, w: torch.full_like(c, w - 0.5)),
+        ("this is what starts left of the cut; some of it stays there", lambda c, w: _below(c)),
     ],
 ))  # fmt: skip
 
-grade_divergence = grader("grade_divergence", Exercise(
-    name="divergence",
-    task="`divergence_by_hand(x)`, the divergence of v(x) = |x|² x",
-    takes="points `[b d]`; returns divergences `[b]`",
-    reference=lambda x: divergence(lambda x, t: x.square().sum(1, keepdim=True) * x, x, 0.0),
-    # d = 5 first: for smaller d some of the mistakes cannot be told apart.
-    inputs=[(normal(23 + d, 16, d),) for d in (5, 3, 2, 1)],
+Pair = Callable[[Tensor, Tensor], Tensor]
+
+
+def _slopes(f: Pair, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the derivatives of f(x, t) in x and in t, `[b]`."""
+    x, t = x.detach().requires_grad_(), t.detach().requires_grad_()
+    d_x, d_t = torch.autograd.grad(f(x, t).sum(), (x, t), materialize_grads=True)
+    return d_x, d_t
+
+
+def _residual(
+    flux: Callable[[Pair, Pair, Tensor, Tensor], Tensor], sign: float = 1.0
+) -> Callable[[Pair, Pair, Tensor, Tensor], Tensor]:
+    return lambda p, u, x, t: _slopes(p, x, t)[1] + sign * flux(p, u, x, t)
+
+
+def _gathered(p: Pair, u: Pair, x: Tensor, t: Tensor) -> Tensor:
+    return _slopes(lambda x, t: p(x, t) * u(x, t), x, t)[0]
+
+
+def _bump(x: Tensor, t: Tensor) -> Tensor:
+    return (-((x - t) / (2 - t)).square()).exp() / (2 - t)
+
+
+grade_residual = grader("grade_residual", Exercise(
+    name="residual",
+    task="`mended(p, u, x, t)`, the left-hand side of the continuity equation on a line",
+    takes="a density and a field, both from points `[b]` and times `[b]` to `[b]`, points and "
+    "times; returns residuals `[b]`",
+    reference=_residual(_gathered),
+    inputs=[
+        (_bump, u, normal(26, 16), uniform(27, 16))
+        for u in (lambda x, t: torch.sin(x + t), lambda x, t: t - x.pow(3) / 9)
+    ],
     mistakes=[
-        ("3|x|² is right for d = 1 only; in ℝᵈ the divergence of x is d",
-         lambda x: 3 * x.square().sum(1)),
-        ("product rule: |x|² depends on x, too, and adds its gradient times x",
-         lambda x: x.shape[1] * x.square().sum(1)),
-        ("product rule: the divergence of x is d, and adds d|x|²",
-         lambda x: 2 * x.square().sum(1)),
+        ("this is the change that a particle sees; p ∂u/∂x is missing",
+         _residual(lambda p, u, x, t: u(x, t) * _slopes(p, x, t)[0])),
+        ("u ∂p/∂x is missing: the density moves as well as it thins out",
+         _residual(lambda p, u, x, t: p(x, t) * _slopes(u, x, t)[0])),
+        ("what flows out is lost: its divergence is added to the rate, not subtracted",
+         _residual(_gathered, sign=-1.0)),
+        ("the rate of change is missing: the density moves with time",
+         _gathered),
     ],
 ))  # fmt: skip
 

@@ -16,6 +16,7 @@ from fmtutor.solvers import sample
 
 __all__ = [
     "grade_attraction",
+    "grade_ends",
     "grade_matching",
     "grade_reversal",
     "grade_spiral",
@@ -193,4 +194,33 @@ grade_matching = grader("grade_matching", Exercise(
     reference=lambda x, t: -math.log(2) * x + math.pi * _turn(x),
     inputs=[(torch.cat([normal(51, 64, 2), -normal(51, 64, 2)]), torch.zeros(128).double())],
     probe=_carries,
+))  # fmt: skip
+
+
+def _ranked(share: Callable[[Tensor], Tensor], *, order: bool = True) -> Callable[..., Tensor]:
+    """Return the data point that has the start's share of the data below it."""
+
+    def ends(x0: Tensor, data: Tensor) -> Tensor:
+        points = data.sort().values if order else data
+        return points[(share(x0) * len(data)).long().clamp(0, len(data) - 1)]
+
+    return ends
+
+
+grade_ends = grader("grade_ends", Exercise(
+    name="ends",
+    task="the data point at which the flow of the exact field ends, for data on a line",
+    takes="starts `[b]` and data points `[n]` of equal weights; returns data points `[b]`",
+    reference=_ranked(torch.special.ndtr),
+    inputs=[(normal(61, 24), normal(62 + n, n)) for n in (5, 2, 9)],
+    mistakes=[
+        ("the data come in any order; the flow keeps the order of the line",
+         _ranked(torch.special.ndtr, order=False)),
+        ("this is the nearest data point, but each data point receives the same share of the noise",
+         lambda x0, data: data[(x0[:, None] - data).abs().argmin(1)]),
+        ("the order is reversed: the lowest noise ends at the lowest data",
+         _ranked(lambda x0: torch.special.ndtr(-x0))),
+        ("shares, not distances: which share of the noise lies below x0?",
+         _ranked(lambda x0: (x0 + 3) / 6)),
+    ],
 ))  # fmt: skip

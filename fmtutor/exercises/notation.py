@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from fmtutor.exercises.grading import Exercise, grader, normal, returned, uniform
-from fmtutor.notation import align_time
+from fmtutor.notation import VelocityField, align_time
 
-__all__ = ["grade_align", "grade_contraction", "grade_convert", "grade_guidance"]
+__all__ = ["grade_contraction", "grade_convert", "grade_guidance", "grade_port"]
 
-grade_align = grader("grade_align", Exercise(
-    name="align",
-    task="`align(t, x)`, times `[b]` brought to the axes of points `[b ...]`",
-    takes="times `[b]` and points `[b ...]`; returns times `[b 1 ... 1]`",
-    reference=lambda t, x: align_time(t, x),
-    inputs=[(uniform(21, b), normal(22, b, *rest)) for b, *rest in [(4, 4), (5, 3), (8, 1, 8, 8)]],
+
+def _ported(
+    sign: float, clock: Callable[[float], float]
+) -> Callable[[VelocityField, Tensor, list[float]], Tensor]:
+    """Follow the levels with steps of this sign, the field asked at `clock(level)`."""
+
+    def port(v: VelocityField, x: Tensor, sigmas: list[float]) -> Tensor:
+        for now, then in pairwise(sigmas):
+            x = x + sign * (now - then) * v(x, torch.full((len(x),), clock(now), dtype=x.dtype))
+        return x
+
+    return port
+
+
+def _field(x: Tensor, t: Tensor) -> Tensor:
+    return torch.sin(x.flip(1)) + align_time(torch.as_tensor(t), x) ** 2 - 0.3 * x
+
+
+grade_port = grader("grade_port", Exercise(
+    name="port",
+    task="`mended(v, x, sigmas)`, a sampler over noise levels from 1 to 0 for the book's field",
+    takes="a field, noise `[b d]` and a list of levels; returns points `[b d]`",
+    reference=_ported(1.0, lambda sigma: 1 - sigma),
+    inputs=[(_field, normal(21, 16, 2), levels) for levels in ([1.0, 0.7, 0.3, 0.0], [1.0, 0.0])],
+    mistakes=[
+        ("the level is not the time: t = 1 - sigma", _ported(1.0, lambda sigma: sigma)),
+        ("the levels fall, so their differences are negative, and the field points to the data",
+         _ported(-1.0, lambda sigma: 1 - sigma)),
+        ("both are still to be mended: the clock and the sign of the steps",
+         _ported(-1.0, lambda sigma: sigma)),
+    ],
 ))  # fmt: skip
 
 
