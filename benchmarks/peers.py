@@ -4,10 +4,11 @@ Each case is one task done by each program in the way its own documentation show
 network object, batch, step count and float type. Programs take turns, so that a change of the
 machine's speed meets all of them; the medians and their ratios are reported. Each program has a
 process of its own, as for a user of that library alone: what one leaves behind in the memory
-allocator decides what large tensors cost the next. `make bench` runs it in an environment of its
-own.
+allocator decides what large tensors cost the next. And it has a new one in each turn: where a
+process happens to lie in memory changes its speed by up to a tenth for all of its life. `make
+bench` runs it in an environment of its own.
 
-    python benchmarks/peers.py [--rounds 9] [--threads 1] [--out FILE] [CASE ...]
+    python benchmarks/peers.py [--rounds 7] [--threads 1] [--out FILE] [CASE ...]
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -42,6 +42,7 @@ from fmtutor import MLP, data, fit, log_prob, minibatch_ot, sample
 from fmtutor.likelihood import standard_normal_log_prob
 
 TRAIN_STEPS, BATCH = 200, 512
+RUNS = 5  # of a program in a turn
 ALONE = "the network alone"
 """What no program can do without: forward passes, and in training backward ones."""
 
@@ -281,14 +282,16 @@ def prepare(case: str, threads: int) -> Case:
 
 
 def work(case: str, program: str, threads: int, parent: Connection) -> None:
-    """Run a program whenever the parent asks, and answer with seconds and page faults."""
+    """Run a program a few times, and answer with the median of the seconds and page faults."""
     run = prepare(case, threads).programs[program]
     run()  # warm-up, and compilation
-    parent.send("ready")
-    while parent.recv() == "run":
-        start, faults = time.perf_counter(), page_faults()
+    seconds, faults = [], []
+    for _ in range(RUNS):
+        start, before = time.perf_counter(), page_faults()
         run()
-        parent.send((time.perf_counter() - start, page_faults() - faults))
+        seconds.append(time.perf_counter() - start)
+        faults.append(page_faults() - before)
+    parent.send((statistics.median(seconds), statistics.median(faults)))
 
 
 def page_faults() -> int:
@@ -296,41 +299,26 @@ def page_faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-class Worker:
-    """A process for one program of a case."""
-
-    def __init__(self, case: str, program: str, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        self.process = context.Process(target=work, args=(case, program, threads, other))
-        self.process.start()
-        other.close()  # if the process dies, waiting for its answer ends
-
-    def __enter__(self) -> Worker:
-        self.connection.recv()
-        return self
-
-    def run(self) -> tuple[float, int]:
-        self.connection.send("run")
-        seconds, faults = self.connection.recv()
-        return seconds, faults
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(BrokenPipeError):  # it has died, and said why
-            self.connection.send("stop")
-        self.process.join()
-        self.connection.close()
+def turn_of(case: str, program: str, threads: int) -> tuple[float, float]:
+    """Give a program of a case a process and return the seconds and page faults of a run."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(case, program, threads, theirs))
+    process.start()
+    theirs.close()  # if the process dies, waiting for its answer ends
+    seconds, faults = ours.recv()
+    process.join()
+    ours.close()
+    return seconds, faults
 
 
 def measure(name: str, rounds: int, threads: int) -> dict[str, object]:
     """Time the programs of a case in turns and return the row of the table."""
     case = prepare(name, threads)
-    with ExitStack() as stack:
-        workers = {
-            program: stack.enter_context(Worker(name, program, threads))
-            for program in case.programs
-        }
-        runs = [{program: w.run() for program, w in workers.items()} for _ in range(rounds)]
+    runs = [
+        {program: turn_of(name, program, threads) for program in case.programs}
+        for _ in range(rounds)
+    ]
     scale = (1e6 if case.unit.startswith("µs") else 1e3) / case.per_run
     ours = next(iter(case.programs))
     return {
@@ -357,7 +345,7 @@ def measure(name: str, rounds: int, threads: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
-    parser.add_argument("--rounds", type=int, default=9, help="turns, of which the median counts")
+    parser.add_argument("--rounds", type=int, default=7, help="turns, of which the median counts")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads")
     default = Path(__file__).parent / "results" / "peers" / f"{slug()}.json"
     parser.add_argument("--out", type=Path, default=default)

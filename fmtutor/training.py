@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm.auto import trange
 
 from fmtutor.checking import (
@@ -24,6 +24,7 @@ from fmtutor.checking import (
     check_labels,
     check_model,
     check_points,
+    readable,
 )
 from fmtutor.guidance import drop_labels
 from fmtutor.losses import Coupling, Noise, cfm_loss, gaussian
@@ -238,11 +239,20 @@ def descend(
         >>> w.data  # the gradient 2 was cut to 1
         tensor(0.7500)
     """
-    optimizer.zero_grad()
+    _forget_gradients(weights)
     loss.backward()  # type: ignore[no-untyped-call]
-    clip_grad_norm_(weights, clip)
+    norm = get_total_norm([w.grad for w in weights if w.grad is not None])
+    # Where looking costs nothing, nothing is multiplied by one.
+    if not readable(norm) or norm > clip:
+        clip_grads_with_norm_(weights, clip, norm)
     optimizer.param_groups[0]["lr"] = lr
     optimizer.step()
+    _forget_gradients(weights)  # the next forward pass finds their memory still in the cache
+
+
+def _forget_gradients(weights: list[nn.Parameter]) -> None:
+    for weight in weights:  # as optimizer.zero_grad() does, which takes ten times as long
+        weight.grad = None
 
 
 def half_cosine(done: float) -> float:
