@@ -293,5 +293,6 @@ def test_extreme_states_fit_their_line(live):
     page = live(*states)
     for k, state in enumerate(states):
         wanted = pytest.approx(expected(state), abs=0.0051, rel=0.0051)
-        assert numbers(readout(page, k)) == wanted
+        # Each has drawn; those that are out of view by now do not draw again.
+        assert numbers(page.locator(".fm-readout").nth(k).inner_text()) == wanted
     assert not page.trouble, page.trouble

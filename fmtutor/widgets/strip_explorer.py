@@ -132,7 +132,7 @@ class StripExplorer(LiveFigure):
     def _draw(self, figure: Figure) -> None:
         grid = figure.add_gridspec(1, 2, width_ratios=(3.6, 1))
         plane, cut = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-        strip(plane, self.log_density, limit=RANGE[1])
+        strip(plane, self.log_density, limit=RANGE[1], n=120)
         self._draw_ways(plane)
         if self.arrows:
             self._draw_arrows(plane)
@@ -153,8 +153,12 @@ class StripExplorer(LiveFigure):
             ax.plot([0, 1], lines, color=COLORS["text"], lw=0.7)
         if self.shown == "both":
             times = torch.linspace(0, END, 200, dtype=torch.float64)
-            ways = sample(field, starts, method="rk4", times=times, return_path=True)
-            ax.plot(times, ways[:, :, 0], color=COLORS["velocity"], lw=1.8)
+            ax.plot(times, self._follow(starts, times), color=COLORS["velocity"], lw=1.4)
+
+    def _follow(self, x: Tensor, times: Tensor) -> Tensor:
+        """Return the tracks of the marginal field from places `[b 1]`, `[k b]` at k times."""
+        ways: Tensor = sample(self.marginal, x, method="rk4", times=times, return_path=True)
+        return ways[:, :, 0]
 
     def _draw_arrows(self, ax: Axes) -> None:
         """Draw the field that is shown, on a grid of times and places."""
@@ -170,9 +174,17 @@ class StripExplorer(LiveFigure):
         ax.quiver(t, x, *along, color=COLORS["velocity"], alpha=0.8, **style)
 
     def _draw_place(self, ax: Axes) -> None:
-        """Draw both conditional arrows at the place looked at, and their mean."""
+        """Draw what meets at the place looked at: two lines, one track, arrows along them."""
         meeting, t, x = self.meeting(), self.time, self.place
         span = min(LONG, 1 - t)
+        for u in meeting.velocities.tolist():
+            line = [x - t * u, x + (1 - t) * u]
+            ax.plot([0, 1], line, color=COLORS["exact"], lw=1, ls="--")
+        if self.shown == "both":
+            for end in {0.0, END} - {t}:
+                times = torch.linspace(t, end, 100, dtype=torch.float64)
+                way = self._follow(torch.tensor([[x]], dtype=torch.float64), times)
+                ax.plot(times, way, color=COLORS["velocity"], lw=2.6)
         ends = [*meeting.velocities.tolist(), meeting.mean]
         for u, kind, width in zip(ends, ("exact", "exact", "velocity"), (1.4, 1.4, 3), strict=True):
             arrow = {"arrowstyle": "-|>", "color": COLORS[kind], "lw": width, "shrinkA": 0}
