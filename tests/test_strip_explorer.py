@@ -47,7 +47,8 @@ def knob(page, name):
 
 
 def told(page, name):
-    """Return the place that a point to drag tells to those who do not see it."""
+    """Return the place that a point to drag tells to those who do not see it, once all is drawn."""
+    settled(page.locator(".fm-figure"))
     return numbers(knob(page, name).get_attribute("aria-valuetext"))
 
 
@@ -214,7 +215,6 @@ def test_a_mouse_looks_where_it_is_and_a_click_stays_there(live):
     says(page, f"^{re.escape(first)}$")
     page.mouse.click(*spot(page, 0.3, 1.2))
     page.mouse.move(2, 2)
-    settled(page.locator(".fm-figure"))
     assert told(page, "the place looked at") == pytest.approx([0.3, 1.2], abs=0.04)
     time, place = told(page, "the place looked at")
     assert same(page, StripExplorer(time=time, place=place))
@@ -224,7 +224,6 @@ def test_a_mouse_looks_where_it_is_and_a_click_stays_there(live):
 def test_a_tap_looks_there(live):
     page = live(StripExplorer(), size=PHONE, has_touch=True)
     page.touchscreen.tap(*spot(page, 0.25, -0.8))
-    settled(page.locator(".fm-figure"))
     time, place = told(page, "the place looked at")
     assert [time, place] == pytest.approx([0.25, -0.8], abs=0.03)
     assert same(page, StripExplorer(time=time, place=place))
@@ -294,5 +293,5 @@ def test_extreme_states_fit_their_line(live):
     for k, state in enumerate(states):
         wanted = pytest.approx(expected(state), abs=0.0051, rel=0.0051)
         # Each has drawn; those that are out of view by now do not draw again.
-        assert numbers(page.locator(".fm-readout").nth(k).inner_text()) == wanted
+        assert numbers(page.locator(".fm-figure .fm-readout").nth(k).inner_text()) == wanted
     assert not page.trouble, page.trouble

@@ -232,7 +232,7 @@ function build(fig) {
   addMenu(fig, {
     label: "density",
     trait: "shown",
-    options: choices.map((key) => [key, key === "both" ? "mixture" : `strip to the ${key}`]),
+    options: choices.map((key) => [key, key === "both" ? "mixture" : `${key} strip`]),
   });
   addToggle(fig, { label: "arrows of the field", trait: "arrows" });
   addButtons(fig, { label: "Reset", onClick: () => (play.pause(), restore(first)) });
