@@ -230,6 +230,17 @@ def test_a_tap_looks_there(live):
     assert not page.trouble, page.trouble
 
 
+def test_a_page_that_narrows_while_the_figure_is_out_of_view_stays_narrow(live):
+    """A figure out of view does not draw: its points stand where they were on the wide page."""
+    page = live(StripExplorer())
+    page.evaluate("() => (document.querySelector('#after').style.marginTop = '5000px')")
+    page.evaluate("() => scrollTo(0, 6000)")
+    rests(page.locator(".fm-figure"))
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+    assert not page.trouble, page.trouble
+
+
 def test_the_place_follows_the_field(live):
     start = StripExplorer(time=0.8)
     page = live(start)
