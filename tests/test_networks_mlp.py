@@ -234,7 +234,7 @@ def test_the_closed_form_takes_what_the_network_takes(t, classes):
         times = torch.as_tensor(t).expand(4).double()
         rows = [
             torch.autograd.functional.jacobian(
-                lambda row, i=i, y=y: model(row[None], times[i : i + 1], y)[0], x[i]
+                lambda row, s=times[i : i + 1], y=y: model(row[None], s, y)[0], x[i]
             ).trace()
             for i, y in enumerate(label if isinstance(label, torch.Tensor) else [label] * 4)
         ]
