@@ -377,6 +377,11 @@ def test_own_times(method):
     assert torch.equal(uniform, same)
 
 
+def test_no_gradient_flows_to_the_times():
+    times = torch.tensor([0.0, 0.5, 1.0], requires_grad=True)
+    assert not sample(field, START, times=times, differentiable=True).requires_grad
+
+
 def test_a_part_of_the_way_by_fine_steps():
     start = solution(START, 0.25)
     x = sample(field, start, method="rk4", steps=50, t0=0.25, t1=0.75)
@@ -486,6 +491,8 @@ def test_groups_below_one_point_are_refused(batch_size):
         ({"t1": 2.0, "steps": 1}, r"times must lie in \[0, 1\] .* but 0, 2 came"),
         ({"t0": -1.0}, r"times must lie in \[0, 1\] .* but -1, -0.98, -0.96, ..., 0.98, 1 came"),
         ({"t0": math.nan}, "strictly monotone"),
+        ({"t1": 2.0, "steps": 5}, "but 0, 0.4, 0.8, 1.2, 1.6, 2 came"),
+        ({"t1": 3.0, "steps": 6}, "but 0, 0.5, 1, ..., 2.5, 3 came"),
     ],
 )
 def test_bad_times_are_refused(method, arguments, message):
