@@ -1,6 +1,7 @@
 """The loop: it learns, it repeats itself, it averages, and it stops where a loss is no number."""
 
 import copy
+import inspect
 import math
 import os
 import shutil
@@ -22,6 +23,7 @@ from fmtutor import (
     fit,
     loss_floor,
     minimise,
+    training,
 )
 from fmtutor.data import cluster_means, four_clusters
 from fmtutor.training import (
@@ -810,3 +812,90 @@ def test_a_step_reads_nothing_back_from_an_accelerator():
         update_ema(average, model, ema_decay(step, 0.999))
     rows, *_ = next(_batches(x1, (label,), 4, None))
     assert rows.shape == (4, 2)
+
+
+# What nobody gives, and what only shows at the edge.
+
+
+@pytest.mark.parametrize("f", [minimise, fit])
+def test_the_settings_that_nobody_gives(f):
+    given = {name: p.default for name, p in inspect.signature(f).parameters.items()}
+    expected = {"steps": 2000, "batch_size": 512, "lr": 2e-3, "warmup": 0, "ema": 0.999, "seed": 0}
+    assert given | expected | {"progress": True} == given
+
+
+def test_adam_is_the_fused_one_on_a_cpu(monkeypatch):
+    given = []
+
+    class Watched(torch.optim.Adam):
+        def __init__(self, weights, **settings):
+            given.append(settings)
+            super().__init__(weights, **settings)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    quick(network(), steps=1, lr=0.25)
+    assert given == [{"lr": 0.25, "fused": True}]
+
+
+def test_the_bar_shows_the_mean_of_the_last_fifty_losses(monkeypatch):
+    bars = []
+
+    class Bar(list):
+        def set_postfix(self, **given):
+            self.shown.append(given)
+
+    def trange(steps, **given):
+        bars.append(Bar(range(steps)))
+        bars[-1].shown, bars[-1].given = [], given
+        return bars[-1]
+
+    values = iter(range(1000))
+
+    def loss(v, x1, *, generator=None):
+        return 0 * v(x1, 0.5).sum() + next(values)
+
+    monkeypatch.setattr(training, "trange", trange)
+    for progress in (True, False):
+        minimise(network(), DATA, loss, steps=102, batch_size=2, progress=progress)
+    shown, hidden = bars
+    assert shown.given == {"desc": "fit", "disable": False}
+    assert hidden.given == {"desc": "fit", "disable": True}
+    means = [0, sum(range(1, 51)) / 50, sum(range(51, 101)) / 50]
+    assert shown.shown == [{"loss": f"{mean:.3f}"} for mean in means]
+    assert hidden.shown == []
+
+
+@pytest.mark.parametrize("clip", [None, 0.5, 10.0])
+def test_one_step_down_a_gradient(clip):
+    w = nn.Parameter(torch.tensor([3.0, 4.0]))
+    w.grad = torch.ones(2)  # of before, which does not count
+    optimizer = torch.optim.SGD([w], lr=100.0)
+    descend(w.square().sum() / 2, [w], optimizer, 0.25, **({} if clip is None else {"clip": clip}))
+    cut = min(5.0, 1.0 if clip is None else clip) / 5  # the gradient is w, of norm 5
+    torch.testing.assert_close(w.data, (1 - 0.25 * cut) * torch.tensor([3.0, 4.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_buffers_come_back_as_the_model_has_them_and_on_their_own(dtype, ema):
+    model = nn.BatchNorm1d(2).to(dtype)
+
+    def loss(v, x1, *, generator=None):
+        return v(x1).square().mean()
+
+    result = minimise(model, DATA.to(dtype), loss, steps=3, ema=ema, progress=False).model
+    for name, buffer in model.named_buffers():
+        held = result.get_buffer(name)
+        assert held.dtype == buffer.dtype
+        assert torch.equal(held, buffer)
+        assert (held.data_ptr() == buffer.data_ptr()) == (ema == 0)
+    assert {p.dtype for p in result.parameters()} == {dtype}
+
+
+def test_one_class_is_enough_for_labels():
+    model = conditional_network(classes=1)
+    assert quick(model, labels=torch.zeros(2000, dtype=torch.long)).losses.isfinite().all()
+    with pytest.raises(ValueError, match="the model has 1 classes, but no labels came"):
+        quick(model)
+    with pytest.raises(ValueError, match="the batches of an iterable carry their own"):
+        quick(model, data=[DATA], labels=torch.zeros(2000, dtype=torch.long))
