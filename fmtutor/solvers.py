@@ -372,7 +372,7 @@ def _dopri5(v: VelocityField, x0: Tensor, grid: Tensor, rtol: float, atol: float
 
     def f(t: Tensor, x: Tensor) -> Tensor:
         nonlocal at, finite
-        u = v(x, t.to(x).clamp(0, 1).expand(len(x)))
+        u = v(x, t.clamp(0, 1).expand(len(x)))
         check_same("v(x, t)", u, "x", x)
         at, finite = t, bool(u.isfinite().all())
         return u.clone()  # the solver keeps it, and the field may reuse its memory
