@@ -899,3 +899,14 @@ def test_one_class_is_enough_for_labels():
         quick(model)
     with pytest.raises(ValueError, match="the batches of an iterable carry their own"):
         quick(model, data=[DATA], labels=torch.zeros(2000, dtype=torch.long))
+
+
+@pytest.mark.parametrize(("steps", "looks"), [(1, [(0, 1)]), (52, [(0, 1), (1, 51), (2, 52)])])
+def test_on_an_accelerator_losses_are_looked_at_now_and_then(steps, looks, monkeypatch):
+    # The meta device stands in for one. It keeps no numbers, so the last line can only fail.
+    seen = []
+    monkeypatch.setattr(training, "_refuse_nan", lambda losses, a, b, rate: seen.append((a, b)))
+    batches = [torch.empty(4, 2, device="meta")]
+    with pytest.raises(NotImplementedError, match="meta"):
+        quick(network().to("meta"), data=batches, steps=steps, seed=None)
+    assert seen == looks
