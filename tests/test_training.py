@@ -910,3 +910,62 @@ def test_on_an_accelerator_losses_are_looked_at_now_and_then(steps, looks, monke
     with pytest.raises(NotImplementedError, match="meta"):
         quick(network().to("meta"), data=batches, steps=steps, seed=None)
     assert seen == looks
+
+
+def test_the_noise_and_the_conditions_after_the_labels_are_passed_on():
+    labels, extra = torch.arange(40) % 3, torch.arange(40.0)
+    data = extra[:, None].expand(40, 2)
+    seen = []
+
+    class Told(nn.Module):
+        classes = 3
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x, t, label, first, second):
+            # At t = 1 the point is the data point, and the target is x1 - x0 = x1 - 7.
+            assert torch.equal(x[:, 0], first)
+            assert torch.equal(second, -first)
+            assert torch.equal(label, first.long() % 3)
+            seen.append(len(x))
+            return self.weight * (x - 7)
+
+    losses = quick(
+        Told(), data, labels=labels, cond=(extra, -extra), label_dropout=0.0, lr=1e-9,
+        noise=lambda x1, g: torch.full_like(x1, 7.0),
+        time_sampler=lambda x1, g: torch.ones(len(x1)),
+    ).losses  # fmt: skip
+    assert seen == [32] * 5
+    assert losses.max() < 1e-9
+
+
+def test_tokens_are_data_where_the_noise_is_not_gaussian():
+    class Half:
+        """A path from tokens to points."""
+
+        def sample(self, x0, x1, t, *, generator=None):
+            assert x0.dtype == x1.dtype == torch.long
+            return CondOT().sample(x0.double(), x1.double(), t.double())
+
+    tokens, model = torch.randint(5, (40, 2)), network(dtype=torch.float64)
+    result = quick(model, tokens, path=Half(), noise=lambda x1, g: torch.zeros_like(x1),
+                   time_sampler=lambda x1, g: torch.rand(len(x1)))  # fmt: skip
+    assert result.losses.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: logit_normal, lambda: shifted(3.0), lambda: beta(2.0, 1.0)]
+)
+def test_a_time_sampler_is_told_of_points_and_of_a_generator(make, global_rng_untouched):
+    sampler = make()
+    with pytest.raises(TypeError, match="x1 must be floating point"):
+        sampler(torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match="x1 must be a non-empty batch"):
+        sampler(torch.zeros(0, 2))
+    on_meta = sampler(torch.zeros(3, 2, device="meta"))
+    assert (on_meta.shape, on_meta.device.type) == ((3,), "meta")
+    drawn = [sampler(torch.zeros(9, 2), torch.Generator().manual_seed(k)) for k in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
