@@ -969,3 +969,12 @@ def test_a_time_sampler_is_told_of_points_and_of_a_generator(make, global_rng_un
     drawn = [sampler(torch.zeros(9, 2), torch.Generator().manual_seed(k)) for k in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_run_makes_everything_on_the_device_of_the_model():
+    model, other = network(), network()
+    expected = quick(model)
+    with torch.device("meta"):  # what is made without device= would not fit
+        result = quick(other)
+    assert torch.equal(result.losses, expected.losses)
+    assert torch.equal(weights(result.model), weights(expected.model))
