@@ -978,3 +978,10 @@ def test_a_run_makes_everything_on_the_device_of_the_model():
         result = quick(other)
     assert torch.equal(result.losses, expected.losses)
     assert torch.equal(weights(result.model), weights(expected.model))
+
+
+def test_of_several_losses_the_first_that_is_no_number_is_named():
+    losses = torch.tensor([1.0, math.inf, 1.0, 1.0, math.nan, math.inf])
+    training._refuse_nan(losses, 2, 4, constant)
+    with pytest.raises(FloatingPointError, match=r"became nan at step 4 with learning rate 0\.4;"):
+        training._refuse_nan(losses, 2, 6, lambda step: step / 10)
