@@ -949,10 +949,23 @@ def test_tokens_are_data_where_the_noise_is_not_gaussian():
             assert x0.dtype == x1.dtype == torch.long
             return CondOT().sample(x0.double(), x1.double(), t.double())
 
-    tokens, model = torch.randint(5, (40, 2)), network(dtype=torch.float64)
-    result = quick(model, tokens, path=Half(), noise=lambda x1, g: torch.zeros_like(x1),
-                   time_sampler=lambda x1, g: torch.rand(len(x1)))  # fmt: skip
-    assert result.losses.isfinite().all()
+    tokens = torch.randint(5, (40, 2))
+    for data in (tokens, [tokens]):
+        result = quick(
+            network(dtype=torch.float64), data, path=Half(),
+            noise=lambda x1, g: torch.zeros_like(x1),
+            time_sampler=lambda x1, g: torch.rand(len(x1)),
+        )  # fmt: skip
+        assert result.losses.isfinite().all()
+
+
+def test_the_conditions_of_a_batch_have_its_length_whatever_the_loss_does_with_them():
+    def loss(v, x1, c, *, generator=None):
+        return v(x1, 0.5).square().mean()
+
+    for cond in (torch.zeros(3), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match=r"cond\[0\] must be \[2000 ...\]"):
+            minimise(network(), [(DATA, cond)], loss, steps=1, progress=False)
 
 
 @pytest.mark.parametrize(
