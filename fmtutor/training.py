@@ -320,7 +320,7 @@ def beta(a: float, b: float) -> TimeSampler:
     def sampler(x1: Tensor, generator: torch.Generator | None = None) -> Tensor:
         check_points(x1, "x1")
         # In full precision: a half may round both numbers to zero.
-        shape = torch.tensor([[a], [b]], device=x1.device).expand(2, len(x1))
+        shape = torch.tensor([[a], [b]], dtype=torch.float32, device=x1.device).expand(2, len(x1))
         g, h = torch._standard_gamma(shape, generator=generator)
         t: Tensor = g / (g + h)
         return t.to(x1.dtype)
@@ -491,8 +491,8 @@ def _learning_rate(
     *,
     steps: int,
     lr: float,
-    warmup: int = 0,
-    schedule: Callable[[float], float] | None = None,
+    warmup: int,
+    schedule: Callable[[float], float] | None,
 ) -> float:
     """Return the rate of a step: the schedule, times a linear rise at first."""
     rise = min(1, (step + 1) / (warmup + 1))

@@ -491,7 +491,7 @@ def test_a_time_density_is_a_weight():
     assert drawn.item() == pytest.approx(weighted.item(), rel=0.02)
 
 
-BETAS = [(1.5, 1.0), (1.0, 1.5), (0.5, 0.5), (3.0, 2.0)]
+BETAS = [(1.5, 1.0), (1.0, 1.5), (0.5, 0.5), (3.0, 2.0), (2, 1)]
 
 
 @pytest.mark.parametrize(("a", "b"), BETAS)
