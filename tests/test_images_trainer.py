@@ -164,12 +164,13 @@ def test_a_step_has_the_seeds_of_its_number_and_process(monkeypatch):
         flags.append(last)
         return contextlib.nullcontext()
 
-    told, parts, usual = [], [], trainer.batch_loss
+    told, parts, slopes, usual = [], [], [], trainer.batch_loss
 
     def recorded(*args, **given):
         assert given["generator"] is g
         told.append((given["null"], given["flip"]))
         parts.append(usual(*args, **given))
+        slopes.append(torch.autograd.grad(parts[-1], [*run.model.parameters()], retain_graph=True))
         return parts[-1]
 
     monkeypatch.setattr(trainer, "gradients_shared", shared)
@@ -181,13 +182,15 @@ def test_a_step_has_the_seeds_of_its_number_and_process(monkeypatch):
         replace(CPU, rank=1, world=2),
     )
     with torch.random.fork_rng():
-        loss, _ = trainer.take_step(run, run.model, seen, config, ranks, g)
+        loss, norm = trainer.take_step(run, run.model, seen, config, ranks, g)
         assert torch.initial_seed() == seed_of(7, "dropout", 5, 1)
     assert g.initial_seed() == seed_of(7, "step", 5, 1)
     assert flags == [False, True]
     assert told == [(3, True)] * 2
     assert loss.item() == pytest.approx(sum(part.item() for part in parts) / 2)
     assert not loss.requires_grad
+    mean = torch.cat([(one + two).flatten() / 2 for one, two in zip(*slopes, strict=True)])
+    assert norm.item() == pytest.approx(mean.norm().item(), rel=1e-4)
     assert run.optimizer.param_groups[0]["lr"] == learning_rate(config, 5)
 
 
