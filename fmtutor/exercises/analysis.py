@@ -43,7 +43,8 @@ grade_rate = grader("grade_rate", Exercise(
 
 
 def _share(x: Tensor) -> Tensor:
-    return 2 * torch.special.ndtr(x) - 1
+    share: Tensor = 2 * torch.special.ndtr(x) - 1
+    return share
 
 
 grade_coarse = grader("grade_coarse", Exercise(
