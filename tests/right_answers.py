@@ -22,6 +22,30 @@ def derivative(f, t):
     return torch.autograd.grad(f(t).sum(), t)[0]
 
 
+# analysis
+
+
+def rate(a, c, t):
+    """Differentiate the distribution function."""
+    return derivative(lambda s: torch.special.ndtr((a - s * c) / (1 - s)), t)
+
+
+def coarse(sign, t):
+    """Weigh the data points by how much of each strip has the sign."""
+    z = sign * t / (1 - t)
+    near, far = torch.special.ndtr(z), torch.special.ndtr(-z)
+    return near - far
+
+
+def potential(u, x):
+    """Walk the ray in small steps, as a sum of forces times ways."""
+    total, n = torch.zeros_like(x[:, 0]), 300
+    for k in range(n):
+        here, there = k / n * x, (k + 1) / n * x
+        total = total + ((u(here) + u(there)) / 2 * (there - here)).sum(1)
+    return total
+
+
 # continuity
 
 
@@ -371,6 +395,9 @@ def other_noise(x, t, m, s):
 
 
 RIGHT = {
+    "analysis.grade_rate": rate,
+    "analysis.grade_coarse": coarse,
+    "analysis.grade_potential": potential,
     "continuity.grade_crossing": lambda c, w: w - torch.distributions.Normal(0.0, 1.0).cdf(-c),
     "continuity.grade_velocity_from_cdf": velocity_from_cdf,
     "continuity.grade_residual": residual,

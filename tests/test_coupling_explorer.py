@@ -20,7 +20,7 @@ def expected(figure):
     """The numbers of the line of text, from the package."""
     costs = [figure.cost(pairing) for pairing in PAIRINGS]
     if figure.view == "flow":
-        return [figure.batch_size, *costs, *map(figure.straightness, PAIRINGS)]
+        return [figure.batch_size, *costs, *map(figure.bending, PAIRINGS)]
     return [figure.batch_size, *costs, *(len(figure.crossings(pairing)) for pairing in PAIRINGS)]
 
 
@@ -71,7 +71,7 @@ def test_both_pairings_have_the_same_points_and_the_optimal_one_costs_less():
         assert products.min() >= -1e-12, "no two walkers meet"
         assert figure.cost("optimal") < 0.6 * figure.cost("random")
         assert len(figure.crossings("optimal")) < 0.2 * len(figure.crossings("random"))
-        assert figure.straightness("optimal") < 0.2 * figure.straightness("random")
+        assert figure.bending("optimal") < 0.2 * figure.bending("random")
 
 
 def test_a_larger_batch_keeps_the_points_of_the_smaller_one():

@@ -113,13 +113,13 @@ def _rise(k: int, warmup: int) -> float:
     return (k + 1) / (warmup + 1)
 
 
-def _cosine(k: int, steps: int) -> float:
-    return 0.5 * (1 + math.cos(math.pi * k / steps))
+def _cosine(k: int, steps: int, halves: int = 1) -> float:
+    return 0.5 * (1 + math.cos(halves * math.pi * k / steps))
 
 
 grade_learning_rate = grader("grade_learning_rate", Exercise(
     name="learning rate",
-    task="`learning_rate(k, steps, lr, warmup)`, a linear rise under a half cosine",
+    task="`mended(k, steps, lr, warmup)`, a linear rise under a half cosine",
     takes="the step k, the number of steps, the largest learning rate and the number of warm-up "
     "steps; returns the learning rate of step k",
     reference=lambda k, steps, lr, warmup: lr * min(1.0, _rise(k, warmup)) * _cosine(k, steps),
@@ -127,6 +127,10 @@ grade_learning_rate = grader("grade_learning_rate", Exercise(
     mistakes=[
         ("step 0 would not move at all: rise as (k + 1)/(warmup + 1)",
          lambda k, steps, lr, warmup: lr * min(1.0, k / (warmup + 1)) * _cosine(k, steps)),
+        ("the cosine runs through a whole period: at the end the rate is as large as at first",
+         lambda k, steps, lr, warmup: lr * min(1.0, _rise(k, warmup)) * _cosine(k, steps, 2)),
+        ("both errors are left: the first step and the last ones",
+         lambda k, steps, lr, warmup: lr * min(1.0, k / (warmup + 1)) * _cosine(k, steps, 2)),
         ("the rise goes on after the warm-up; its factor must stop at 1",
          lambda k, steps, lr, warmup: lr * _rise(k, warmup) * _cosine(k, steps)),
         ("the half cosine is missing",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fmtutor.couplings import minibatch_ot
 from fmtutor.data import cluster_means
-from fmtutor.metrics import straightness
+from fmtutor.metrics import bending
 from fmtutor.notation import Time, VelocityField
 from fmtutor.plotting import COLORS, blend, scatter
 from fmtutor.solvers import sample
@@ -141,10 +141,10 @@ class CouplingExplorer(LiveFigure):
         u = self.field(pairing)
         return sample(u, x0, method="midpoint", steps=STEPS, return_path=True)
 
-    def straightness(self, pairing: str) -> float:
-        """Return the straightness S of the flow: zero for straight and steady trajectories."""
+    def bending(self, pairing: str) -> float:
+        """Return the bending S of the flow: zero for straight and steady trajectories."""
         times = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
-        return float(straightness(self.flow(pairing), times))
+        return float(bending(self.flow(pairing), times))
 
     def _ways(self, pairing: str) -> Tensor:
         """Return what is drawn: the trajectories of the view, `[k b 2]`."""
@@ -172,7 +172,7 @@ class CouplingExplorer(LiveFigure):
         lines, ways = torch.stack([x0, x1]), self._ways(pairing)
         grey = COLORS["trajectory"]
         if flowing:
-            words = f"{pairing} pairs\nflow, S = {self.straightness(pairing):.2f}"
+            words = f"{pairing} pairs\nflow, S = {self.bending(pairing):.2f}"
             ax.plot(ways[..., 0], ways[..., 1], color=grey, lw=1.4)
             if self.marks:
                 ax.plot(lines[..., 0], lines[..., 1], color=grey, lw=0.6, ls=":", zorder=1)

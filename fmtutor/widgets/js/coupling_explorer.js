@@ -69,7 +69,7 @@ class Pairing {
   }
 
   /** How far the velocities of the flow are from that of the chord, in the mean square. */
-  get straightness() {
+  get bending() {
     const { flow, steps, n } = this;
     let sum = 0;
     for (let k = 0; k < steps; k++)
@@ -139,7 +139,7 @@ function build(fig) {
       axes.stroke(style);
     };
     if (view === "flow") {
-      title(axes, `${name} pairs`, `flow, S = ${number(pairing.straightness)}`);
+      title(axes, `${name} pairs`, `flow, S = ${number(pairing.bending)}`);
       if (marked) trace([x0, x1], { width: 0.8, alpha: 0.5, dash: [2, 3] });
       trace(pairing.flow, { width: 1.8 });
     } else {
@@ -163,7 +163,7 @@ function build(fig) {
     fig.say(
       `b = ${random.n}: mean cost ${both((p) => number(p.cost))}; ` +
         (view === "flow"
-          ? `straightness S ${both((p) => number(p.straightness))}`
+          ? `bending S ${both((p) => number(p.bending))}`
           : `crossings ${both((p) => p.crossings.length / 2)}`),
     );
     fig.describe(
