@@ -428,7 +428,7 @@ RIGHT = {
     "images.grade_patches": patches,
     "images.grade_combine": lambda g, n: torch.einsum("k,kd->d", n / n.sum(), g),
     "images.grade_frechet": frechet,
-    "images.grade_budget": lambda passes, stages, guided: passes // (stages * (1 + guided)),
+    "images.grade_floor": lambda n, d, s: d / n * s * s * (1 + (d - 1 + 2) / 4),
     "likelihood.grade_augmented": augmented,
     "likelihood.grade_bits": lambda p, levels, d: -p / (d * math.log(2)) + math.log2(levels / 2),
     "likelihood.grade_variance": probe_variance,

@@ -11,8 +11,8 @@ from torch import Tensor
 from fmtutor.exercises.grading import Exercise, grader, normal
 
 __all__ = [
-    "grade_budget",
     "grade_combine",
+    "grade_floor",
     "grade_frechet",
     "grade_patches",
     "grade_pixels",
@@ -130,21 +130,25 @@ grade_frechet = grader("grade_frechet", Exercise(
     tol=1e-5,
 ))  # fmt: skip
 
-grade_budget = grader("grade_budget", Exercise(
-    name="steps_within",
-    task="`steps_within(passes, stages, guided)`, the steps that a budget allows",
-    takes="the passes of the network that a picture may cost, the stages of the solver and whether "
-    "the field is guided; returns the number of steps",
-    reference=lambda passes, stages, guided: passes // (stages * (2 if guided else 1)),
-    inputs=[(50, 4, True), (30, 4, False), (50, 2, True), (9, 1, True)],
+grade_floor = grader("grade_floor", Exercise(
+    name="expected",
+    task="`expected(n, d, s)`, the Fréchet distance of n perfect samples",
+    takes="the number of samples, the number of features and their standard deviation; returns a "
+    "number",
+    reference=lambda n, d, s: s**2 * d * (d + 5) / (4 * n),
+    inputs=[(2000, 64, 0.7), (100, 3, 2.0)],
     mistakes=[
-        ("a guided field takes two passes an evaluation",
-         lambda passes, stages, guided: passes // stages),
-        ("a step takes as many evaluations as the method has stages",
-         lambda passes, stages, guided: passes // (2 if guided else 1)),
-        ("this spends more than there is: round down",
-         lambda passes, stages, guided: -(-passes // (stages * (2 if guided else 1)))),
-        ("a number of steps is whole: round down",
-         lambda passes, stages, guided: passes / (stages * (2 if guided else 1))),
+        ("this is the share of the means; the covariance is estimated, too",
+         lambda n, d, s: s**2 * d / n),
+        ("this is the share of the covariances; the means differ, too",
+         lambda n, d, s: s**2 * d * (d + 1) / (4 * n)),
+        ("an entry on the diagonal of E has the variance 2/n, twice that of the others",
+         lambda n, d, s: s**2 * (d / n + d**2 / (4 * n))),
+        ("√(1 + ε) − 1 is about ε/2, so its square is ε²/4",
+         lambda n, d, s: s**2 * (d + d * (d + 1)) / n),
+        ("the distance is squared: it goes with the variance, not with the standard deviation",
+         lambda n, d, s: s * d * (d + 5) / (4 * n)),
+        ("the square of an error of the order 1/√n is of the order 1/n",
+         lambda n, d, s: s**2 * d * (d + 5) / (4 * n**0.5)),
     ],
 ))  # fmt: skip
