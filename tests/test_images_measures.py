@@ -6,6 +6,7 @@ import types
 
 import pytest
 import torch
+from devices import NoFloat64
 from scipy.special import ndtr
 
 from fmtutor import CondOT, GaussianMixture
@@ -219,18 +220,6 @@ def test_blocks_do_not_change_the_numbers():
 def test_precision_and_recall_refuse_what_does_not_fit(real, fake, k, match):
     with pytest.raises(ValueError, match=match):
         precision_recall(real, fake, k=k)
-
-
-class NoFloat64(torch.Tensor):
-    """A tensor of a device without float64."""
-
-    @classmethod
-    def __torch_function__(cls, f, types, args=(), kwargs=None):
-        if f is torch.Tensor.double:
-            raise TypeError("this device has no float64")
-        if f is torch.Tensor.cpu:
-            return args[0].as_subclass(torch.Tensor)
-        return super().__torch_function__(f, types, args, kwargs or {})
 
 
 def test_a_device_without_float64_is_left_for_the_cpu():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from devices import NoFloat64
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,18 +238,6 @@ def test_a_seed_may_be_any_whole_number():
     assert torch.equal(first, second)
     with pytest.raises(TypeError, match=r"seed must be a whole number, but 3\.0 came"):
         as_generator(3.0)
-
-
-class NoFloat64(torch.Tensor):
-    """A tensor of a device without float64."""
-
-    @classmethod
-    def __torch_function__(cls, f, types, args=(), kwargs=None):
-        if f is torch.Tensor.double:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-        if f is torch.Tensor.cpu:
-            return args[0].as_subclass(torch.Tensor)
-        return super().__torch_function__(f, types, args, kwargs or {})
 
 
 def test_float64_is_found_on_the_cpu_where_a_device_has_none():
