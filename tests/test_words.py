@@ -73,7 +73,7 @@ def test_a_main_line_keeps_its_bound(site, name):
     assert 0 < words.main_line(site, name) <= words.bound(name)
 
 
-def test_the_quick_way_is_read_in_two_hours(site):
+def test_the_quick_way_keeps_its_bound(site):
     quick = words.quick_way(site)
     assert all(quick.values()), quick
     assert sum(quick.values()) <= words.QUICK_BOUND, quick

@@ -22,7 +22,7 @@ LOOKED_UP = "Back matter"  # the part of `_toc.yml` that is no main line
 
 BOUNDS = {"quickstart": 1200, "flows": 2200, "continuity": 2200, "paths": 2200}
 BOUND = 3000  # of every other page
-# The way of two hours. A page that has the mark `quick-NAME` belongs to it up to there.
+# The quick way. A page that has the mark `quick-NAME` belongs to it up to there.
 QUICK = ("quickstart", "flows", "continuity", "marginal", "objectives", "training", "recipe")
 QUICK_BOUND = 7000
 
