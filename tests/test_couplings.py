@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from devices import NoFloat64
 from scipy.optimize import linear_sum_assignment
 
 from fmtutor import MLP, CondOT, cfm_loss, couplings, fit
@@ -238,6 +239,14 @@ def test_large_and_small_numbers_are_paired_as_any_others(b, size):
     torch.testing.assert_close(scaled, size * order)
     moved = minibatch_ot(x0.double() + 1e6, x1.double() + 1e6)[1] - 1e6
     torch.testing.assert_close(moved.float(), order, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("b", [20, 100])
+def test_a_device_without_float64_will_do(b):
+    g = torch.Generator().manual_seed(5)
+    ends = torch.randn(2, b, 2, generator=g)
+    _, order = minibatch_ot(*(x.as_subclass(NoFloat64) for x in ends))
+    assert torch.equal(order.cpu(), minibatch_ot(*ends)[1])
 
 
 def test_half_precision_is_paired_as_float32():

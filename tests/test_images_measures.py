@@ -228,6 +228,14 @@ def test_a_device_without_float64_is_left_for_the_cpu():
     assert precision_recall(*there) == precision_recall(x, y)
 
 
+@pytest.mark.parametrize("offset", [1e4, -3e4])
+def test_a_common_offset_changes_no_share(offset):
+    real, fake = normal(0, 200, 2, dtype=torch.float32), normal(1, 150, 2, dtype=torch.float32) + 1
+    real, fake = (real * 64).round() / 64, (fake * 64).round() / 64  # exact beside the offset
+    shares = precision_recall(real, fake)
+    assert precision_recall(real + offset, fake + offset) == pytest.approx(shares, abs=0.01)
+
+
 # Nearest neighbours.
 
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from devices import NoFloat64
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg, stats
@@ -396,6 +397,13 @@ def test_the_frechet_distance_is_not_negative():
     for n, d in itertools.product((2, 3, 50), (1, 2, 20)):  # few points have singular covariances
         x = normal(1, n, d)
         assert 0 <= frechet_distance(x, x).item() < 1e-5
+
+
+@every_distance
+def test_a_device_without_float64_will_do(distance):
+    x, y = normal(0, 40, 2, dtype=torch.float32), normal(1, 40, 2, dtype=torch.float32)
+    there = distance(*(points.as_subclass(NoFloat64) for points in (x, y)))
+    assert there.item() == distance(x, y).item()
 
 
 def test_the_first_edition_s_name_is_the_same_measure():

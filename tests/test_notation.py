@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fmtutor
-from fmtutor import CondOT
+from fmtutor import MLP, CondOT, sample
 from fmtutor.checking import (
     as_float64,
     as_generator,
     check_count,
     check_labels,
+    check_model,
     check_points,
     check_same,
     readable,
@@ -196,7 +197,7 @@ def test_a_rounding_error_beyond_an_end_is_moved_to_it(dtype):
     assert batch_time(1 + 2e-7, x).tolist() == [1.0] * 3
     s = CondOT().sample(x, x + 1, 1 + 2e-7)
     assert torch.equal(s.xt, s.x1)
-    for bad, told in ((1 + 2e-5, r"t = 1\.0000[12]\d*"), (-2e-5, r"t = -[12]\.?\d*e-05")):
+    for bad, told in ((1 + 1.2345e-5, r"t = 1\.000012[34]\d*"), (-2e-5, r"t = -[12]\.?\d*e-05")):
         with pytest.raises(ValueError, match=rf"t must lie in \[0, 1\] .* but {told}"):
             batch_time(bad, x)
     with pytest.raises(ValueError, match="t = nan came"):
@@ -238,6 +239,15 @@ def test_a_seed_may_be_any_whole_number():
     assert torch.equal(first, second)
     with pytest.raises(TypeError, match=r"seed must be a whole number, but 3\.0 came"):
         as_generator(3.0)
+
+
+def test_under_autocast_points_and_weights_may_differ():
+    x, model = torch.zeros(3, 2, dtype=torch.bfloat16), MLP(width=8)
+    with pytest.raises(TypeError, match=r"weights are torch\.float32, but x is torch\.bfloat16"):
+        check_model(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        check_model(model, x)
+        assert sample(model, x, steps=2).dtype == torch.bfloat16
 
 
 def test_float64_is_found_on_the_cpu_where_a_device_has_none():
