@@ -409,6 +409,11 @@ def test_a_field_without_a_graph_is_told_from_one_that_does_not_depend_on_x():
     assert seen == [True, False]
 
 
+def test_a_constant_field_is_not_looked_at_on_an_accelerator():
+    x = torch.empty(5, 2, device="meta")
+    assert divergence(lambda x, t: torch.ones_like(x), x, 0.5).shape == (5,)
+
+
 def test_a_field_that_cannot_be_called_is_refused():
     with pytest.raises(
         TypeError, match=r"the field must be called as v\(x, t\), but the class MLP"
