@@ -222,13 +222,19 @@ def describe(name: str, parser: argparse.ArgumentParser) -> Iterable[str]:
         said = formatter._expand_help(action) if action.help else ""
         yield from [f".. option:: {', '.join(forms)}", "", f"   {plain(said)}", ""]
     if parser.epilog:
-        yield from ["::", "", *(f"   {line}" for line in parser.epilog.strip("\n").split("\n")), ""]
+        yield from [
+            ".. code-block:: text",
+            "",
+            *(f"   {line}" for line in parser.epilog.strip("\n").split("\n")),
+            "",
+        ]
 
 
 def plain(text: str) -> str:
     """Text that reStructuredText leaves as it is, on one line, with options as code."""
-    escaped = re.sub(r"([\\*`|_])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<!\S)(--[\w-]+)", r"``\1``", escaped)
+    text = " ".join(text.removesuffix(" (default: None)").split())
+    escaped = re.sub(r"([\\*`|_])", r"\\\1", text)
+    return re.sub(r"(?<!\S)(--[\w-]+)|\\`(\w+)\\`", r"``\1\2``", escaped)
 
 
 def set_version(_app: Sphinx, config: Config) -> None:
