@@ -197,6 +197,8 @@ def test_the_page_of_commands_has_every_command_and_option():
 
 
 def test_plain_text_stays_as_it_is():
-    assert reference.plain("a *b* _c_ `d`\n  go on with --out x-y") == (
-        r"a \*b\* \_c\_ \`d\` go on with ``--out`` x-y"
+    assert reference.plain("a *b* _c_ ` d\n  go on with --out x-y") == (
+        r"a \*b\* \_c\_ \` d go on with ``--out`` x-y"
     )
+    assert reference.plain("Twice the `width`. (default: None)") == "Twice the ``width``."
+    assert reference.plain("The width. (default: 2)") == "The width. (default: 2)"
