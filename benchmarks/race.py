@@ -212,7 +212,7 @@ class Track:
 
 def plane(name: str) -> Track:
     draw = {"four clusters": data.four_clusters, "checkerboard": data.checkerboard}[name]
-    x1, real, other = (draw(n, seed=k) for k, n in ((0, 50_000), (1, 10_000), (2, 10_000)))
+    x1, real, other = (draw(n, seed=k) for k, n in ((0, 50_000), (1, 4_000), (2, 4_000)))
 
     def distance(x: Tensor) -> float:
         return sliced_wasserstein(x, real, seed=0).item()
@@ -224,8 +224,8 @@ def plane(name: str) -> Track:
         steps=4000,
         batch_size=512,
         lr=2e-3,
-        evaluations=(4, 8, 16, 32, 64),
-        x0=data.standard_normal(10_000, seed=3),
+        evaluations=(4, 8, 16, 32),
+        x0=data.standard_normal(4_000, seed=3),
         conditions=(),
         distance=distance,
         floor=distance(other),

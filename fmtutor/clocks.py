@@ -49,7 +49,7 @@ def time_of_log_snr(path: AffinePath, value: Tensor) -> Tensor:
         tensor([0.5000, 1.0000], dtype=torch.float64)
     """
     if value.ndim and value.stride(0) == 0:  # one value for all, as a solver gives it
-        return time_of_log_snr(path, value[:1]).expand(value.shape)
+        return time_of_log_snr(path, value[0]).expand(value.shape)
     low, high = torch.zeros_like(value), torch.ones_like(value)
     for _ in range(60):
         middle = (low + high) / 2
