@@ -71,12 +71,12 @@ def divergence_probes(
         torch.Size([3, 5, 2])
     """
     if method == "exact":
-        d = x[0].numel()
+        d = math.prod(x.shape[1:])
         basis = torch.eye(d, dtype=x.dtype, device=x.device)
         return basis.reshape(d, 1, *x.shape[1:]).expand(d, *x.shape)
     if method == "hutchinson":
         shape = (check_count("probes", probes), *x.shape)
-        signs = torch.randint(0, 2, shape, generator=generator, device=x.device)
+        signs = torch.randint(2, shape, generator=generator, device=x.device)
         return (2 * signs - 1).to(x.dtype) / math.sqrt(probes)
     raise ValueError(f"method must be 'exact' or 'hutchinson', but {method!r} came")
 
@@ -146,17 +146,16 @@ def continuity_residual(
         tensor(True)
     """
     check_points(x)
-    x = x.detach().requires_grad_()
-    t = batch_time(t, x).clone().requires_grad_()
+    t = batch_time(t, x)
+    leaves = x.detach().requires_grad_(), t.detach().requires_grad_()
     with torch.enable_grad():
-        log_p = log_prob(x, t)
+        log_p = log_prob(*leaves)
         if log_p.shape != x.shape[:1]:
             raise ValueError(
                 f"log_prob must return shape [{len(x)}] for x of shape {[*x.shape]}, "
                 f"but it returned {[*log_p.shape]}"
             )
-        score, d_t = torch.autograd.grad(log_p.sum(), (x, t), materialize_grads=True)
-    t = t.detach()
+        score, d_t = torch.autograd.grad(log_p.sum(), leaves, materialize_grads=True)
     with torch.no_grad():
-        u = v(x.detach(), t)
-    return d_t + divergence(v, x.detach(), t) + (u * score).reshape(len(x), -1).sum(1)
+        u = v(x, t)
+    return d_t + divergence(v, x, t) + (u * score).reshape(len(x), -1).sum(1)

@@ -110,7 +110,7 @@ _SMALL = 64
 
 def _cost(x: Tensor, y: Tensor) -> NDArray[np.floating]:
     """Return squared distances `[b b]`, in a unit of their own."""
-    x, y = (points.float() if points.element_size() < 4 else points for points in (x, y))
+    x, y = (points.to(torch.promote_types(points.dtype, torch.float32)) for points in (x, y))
     x, y, _ = in_common_unit(x, y)
     cost: NDArray[np.floating] = torch.cdist(x, y).square().cpu().numpy()
     return cost
@@ -132,7 +132,6 @@ def _potentials(cost: NDArray[np.floating]) -> NDArray[np.floating]:
         logits -= logits.max(1, keepdims=True)
         # Denormal numbers would make the products below ten times slower.
         kernel = np.exp(np.maximum(logits, -60))
-        kernel /= kernel.sum(1, keepdims=True)
         b = np.ones_like(g)
         for _ in range(4):
             a = 1 / (kernel @ b)

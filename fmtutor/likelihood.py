@@ -82,9 +82,8 @@ def log_prob(
         generator=generator,
         differentiable=differentiable,
     )
-    check_callable("base", base, "a log-density")
     parts = []
-    for x, *c in _groups(v, x1, "x1", cond, batch_size):
+    for x, *c in _groups(v, x1, "x1", cond, base, batch_size):
         x0, change = travel(x, *c)
         # Integrated from 1 to 0, it is minus the integral from 0 to 1.
         parts.append(base(x0) + change)
@@ -118,7 +117,7 @@ def sample_with_log_prob(
         (tensor([[2.7183, 2.7183]]), tensor([-4.8379]))
     """
     ends, values = [], []
-    for x, *c in _groups(v, x0, "x0", cond, batch_size):
+    for x, *c in _groups(v, x0, "x0", cond, base, batch_size):
         x1, integral = _follow(
             v,
             x,
@@ -129,6 +128,7 @@ def sample_with_log_prob(
             divergence=divergence,
             probes=probes,
             generator=generator,
+            differentiable=False,
         )
         ends.append(x1)
         values.append(base(x) - integral)
@@ -140,11 +140,13 @@ def _groups(
     x: Tensor,
     name: str,
     cond: Tensor | Sequence[Tensor],
+    base: Callable[[Tensor], Tensor],
     batch_size: int | None,
 ) -> list[tuple[Tensor, ...]]:
-    """Check points and conditions and return them in groups."""
+    """Check what came and return points and conditions in groups."""
     check_points(x, name, finite=True)
     check_model(v, x, name)
+    check_callable("base", base, "a log-density")
     size = len(x) if batch_size is None else check_count("batch_size", batch_size)
     return list(zip(*(torch.split(a, size) for a in (x, *check_cond(cond, len(x)))), strict=True))
 
@@ -159,7 +161,7 @@ def _follow(
     divergence: Divergence,
     probes: int,
     generator: torch.Generator | None,
-    differentiable: bool = False,
+    differentiable: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the points at the end of the way and the integral of the divergence along it."""
     with torch.inference_mode(False):  # what was made in that mode cannot be recorded

@@ -76,7 +76,7 @@ def wasserstein(x: Tensor, y: Tensor, *, p: float = 2.0) -> Tensor:
         cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").pow(p)
         _, column = linear_sum_assignment(cost.cpu().numpy())
     # The rows come in order. Only the distances of the best pairs carry a gradient.
-    distance = torch.linalg.vector_norm(x - y[torch.as_tensor(column, device=y.device)], dim=1)
+    distance = torch.linalg.vector_norm(x - y[torch.as_tensor(column)], dim=1)
     return unit * _power_mean(distance, p)
 
 

@@ -181,7 +181,7 @@ def sample(
             for t, h in zip(grid.to(x), grid.diff().tolist(), strict=False):
                 x = runge_kutta_step(field, x, t, h, TABLEAUX[method])
                 x = x if project is None else project(x)
-                points = _passed(points, x, return_path)
+                points = [*points, x] if return_path else [x]
         return (torch.stack(points) if return_path else points[-1]).to(x0.dtype)
 
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
@@ -249,8 +249,8 @@ def sample_stochastic(
             noise = torch.randn(x.shape, generator=random, dtype=x.dtype, device=x.device)
             x = x + h * (u + g.square() / 2 * s) + g * math.sqrt(h) * noise
             x = x if project is None else project(x)
-            points = _passed(points, x, return_path)
-    return (torch.stack(points) if return_path else points[-1]).to(x0.dtype)
+            points = [*points, x] if return_path else [x]
+    return (torch.stack(points) if return_path else x).to(x0.dtype)
 
 
 def shift(t: Tensor, ratio: float) -> Tensor:
@@ -337,29 +337,21 @@ class CountedField:
         return self.v(x, t, *cond)
 
 
-def _passed(points: list[Tensor], x: Tensor, keep: bool) -> list[Tensor]:
-    """Return the points that are kept after one more step: all of them, or the last."""
-    if not keep:
-        points.clear()
-    points.append(x)
-    return points
-
-
 def _in_full_precision(v: VelocityField, x: Tensor) -> tuple[VelocityField, Tensor]:
     """Return a field and points in float32 where the points come in half precision.
 
     Steps far smaller than the points round to nothing there.
     """
-    if x.element_size() >= 4:
+    dtype, full = x.dtype, torch.promote_types(x.dtype, torch.float32)
+    if dtype == full:
         return v, x
-    dtype = x.dtype
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         u = v(x.to(dtype), t.to(dtype))
         check_same("v(x, t)", u, "x", x.to(dtype))
-        return u.float()
+        return u.to(full)
 
-    return field, x.float()
+    return field, x.to(full)
 
 
 def _size_of_noise(diffusion: Callable[[Tensor], Tensor | float] | float, t: Tensor) -> Tensor:
@@ -386,7 +378,7 @@ def _dopri5(v: VelocityField, x0: Tensor, grid: Tensor, rtol: float, atol: float
 
     def f(t: Tensor, x: Tensor) -> Tensor:
         nonlocal at, finite
-        u = v(x, t.to(x).clamp(0, 1).expand(len(x)))
+        u = v(x, t.clamp(0, 1).expand(len(x)))
         check_same("v(x, t)", u, "x", x)
         at, finite = t, bool(u.isfinite().all())
         return u.clone()  # the solver keeps it, and the field may reuse its memory

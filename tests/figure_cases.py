@@ -10,6 +10,7 @@ class Case:
 
     start: dict[str, Any]  # its traits at first: few points, so that the tests are quick
     knobs: tuple[str, ...] = ()  # the points that can be dragged
+    upright: tuple[str, ...] = ()  # those that move up and down alone
     play: str | None = None  # the button that starts what moves
     unseen: tuple[str, ...] = ()  # controls that change nothing at first
 
@@ -22,6 +23,12 @@ CASES = {
     "ContinuityExplorer": Case({}, knobs=("left end a", "right end b"), play="Play"),
     "PosteriorExplorer": Case(
         {}, knobs=("x, the particle", "data point 1", "data point 12"), play="Follow the field"
+    ),
+    "StripExplorer": Case(
+        {},
+        knobs=("the place looked at",),
+        upright=("data point 1", "data point 2"),
+        play="Follow the field",
     ),
     "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
     "SolverLab": Case({}, knobs=("x₀",)),

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from fmtutor import MLP, CondOT, cfm_loss, couplings, fit
-from fmtutor.couplings import independent, minibatch_ot, within_labels
+from fmtutor.couplings import in_common_unit, independent, minibatch_ot, within_labels
 from fmtutor.data import four_clusters, standard_normal
 
 
@@ -98,6 +98,7 @@ def test_up_to_64_points_the_solver_is_on_its_own(b, given):
     minibatch_ot(x0, x1)
     cost = torch.cdist(x0, x1).square().numpy() / unit_of_cost(x0, x1)
     assert np.allclose(given[0], cost, rtol=1e-3, atol=1e-5) == (b == 64)
+    assert given[0].dtype == (np.float32 if b == 64 else np.float64)  # no digit is lost to them
 
 
 @pytest.mark.parametrize("shift", [0.0, 5.0])
@@ -115,6 +116,47 @@ def test_little_search_is_left_to_the_solver(shift, scale, dtype, given):
     assert np.ptp(given[0] - cost, axis=0).max() < (1e-5 if dtype == torch.float32 else 1e-12)
     plain, eased = (c[linear_sum_assignment(c)].sum() - c.min(1).sum() for c in (cost, *given))
     assert eased < 0.02 * plain
+
+
+@pytest.mark.parametrize(("kind", "most"), [("a few outliers", 0.3), ("noise far away", 0.06)])
+def test_little_search_is_left_where_sizes_differ(kind, most, given):
+    g = torch.Generator().manual_seed(0)
+    x0, x1 = torch.randn(2, 128, 2, generator=g, dtype=torch.float64)
+    if kind == "a few outliers":
+        x1[:3] = 1e3
+    else:
+        x0[:64] += 30
+    minibatch_ot(x0, x1)
+    cost = torch.cdist(x0, x1).square().numpy() / unit_of_cost(x0, x1)
+    plain, eased = (np.sort(c[linear_sum_assignment(c)] - c.min(1)) for c in (cost, *given))
+    assert eased[:-8].sum() < most * plain[:-8].sum()  # not of the outliers themselves
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1.0, 1e-30, 1e30])
+def test_the_common_unit_is_the_largest_number_and_the_common_mean_the_centre(size, dtype):
+    x = torch.tensor([[1.0, -4.0], [3.0, 0.0]], dtype=dtype)
+    y = torch.tensor([[-1.0, 2.0]], dtype=dtype)
+    for a, b in ((x, y), (y, x), (-x, y), (-y, -x)):
+        a, b = size * a, size * b
+        a.requires_grad_()
+        scaled, other, unit = in_common_unit(a, b)
+        torch.testing.assert_close(unit, torch.tensor(4 * size, dtype=dtype))
+        torch.testing.assert_close(scaled.mean(0) + other.mean(0), torch.zeros(2, dtype=dtype))
+        for points, given in ((scaled, a), (other, b)):
+            assert points.dtype == dtype
+            torch.testing.assert_close(points.diff(dim=0), given.diff(dim=0) / unit)
+        torch.testing.assert_close(scaled[0] - other[0], (a[0] - b[0]) / unit)
+        (slope,) = torch.autograd.grad(scaled.sum(), a)  # of the unit and the centre there is none
+        torch.testing.assert_close(slope, torch.ones_like(a) / unit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_unit_of_zeros_is_no_zero(dtype):
+    x, y, unit = in_common_unit(torch.zeros(2, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype))
+    assert unit.item() == torch.finfo(dtype).tiny
+    assert x.tolist() == [[0.0], [0.0]]
+    assert y.tolist() == [[0.0]]
 
 
 def test_every_label_moves_with_its_point():

@@ -98,7 +98,7 @@ LIGHT_INK = f"""
   return false;
 }}
 """
-INKED = ("PathExplorer", "PosteriorExplorer")  # they draw with the ink of the text
+INKED = ("PathExplorer", "PosteriorExplorer", "StripExplorer")  # they draw with the ink of the text
 
 
 @those()
@@ -130,7 +130,8 @@ def test_a_finger_drags_a_point_and_the_page_stays(phone):
         places = [{"x": x, "y": y} for x, y in points]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
 
-    for label in CASES[phone.name].knobs:
+    case = CASES[phone.name]
+    for label in (*case.knobs, *case.upright):
         knob = phone.get_by_role("slider", name=label, exact=True)
         knob.scroll_into_view_if_needed()
         scrolled, before, box = phone.evaluate("scrollY"), settled(figure), knob.bounding_box()
@@ -142,7 +143,9 @@ def test_a_finger_drags_a_point_and_the_page_stays(phone):
         changes(figure, before)
         settled(figure)
         after = knob.bounding_box()
-        assert after["x"] == pytest.approx(box["x"] - 40, abs=3), label
+        right, down = (0, -24) if label in case.upright else (-40, after["y"] - box["y"])
+        assert after["x"] == pytest.approx(box["x"] + right, abs=3), label
+        assert after["y"] == pytest.approx(box["y"] + down, abs=3), label
         assert phone.evaluate("scrollY") == scrolled, "the page does not scroll along"
     assert not phone.trouble, phone.trouble
 

@@ -2,7 +2,10 @@
 
 import json
 import math
+import resource
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +15,18 @@ from PIL import Image
 from fmtutor.images import journal
 from fmtutor.images.batches import batch_loss
 from fmtutor.images.checkpoint import as_json
+from fmtutor.images.config import learning_rate
 from fmtutor.images.data import balanced
-from fmtutor.images.journal import add_to_log, begin_log, draw_grid, due, loss_on_test, tell
+from fmtutor.images.journal import (
+    Stretch,
+    add_to_log,
+    begin_log,
+    describe_machine,
+    draw_grid,
+    due,
+    loss_on_test,
+    tell,
+)
 from fmtutor.images.pictures import shown_classes
 from fmtutor.images.prepare import begin_run
 
@@ -108,3 +121,92 @@ def test_the_log_is_cut_or_begun(tmp_path):
     assert len((out / "log.jsonl").read_text("utf-8").splitlines()) == 3
     begin_log(out, None)
     assert not (out / "log.jsonl").exists()
+
+
+def test_a_line_is_of_the_steps_since_the_line_before():
+    run = fresh_run(CONFIG)
+    run.step, run.seconds = 4, 2.0
+    stretch = Stretch(run)
+    for loss in (1.0, 2.0, 4.0):
+        stretch.add(torch.tensor(loss))
+    run.step, run.seconds = 7, 3.57
+    line = stretch.record(run, CONFIG, 47, CPU, torch.tensor(1.234567))
+    assert line.pop("memory_mb") > 10
+    assert line == {
+        "step": 7, "epoch": 1.191, "loss": 2.33333, "lr": round(learning_rate(CONFIG, 6), 8),
+        "gradient_norm": 1.2346, "images_per_second": 15.3, "seconds": 3.6,
+    }  # fmt: skip
+    stretch.add(torch.zeros((), device="meta"))  # on an accelerator nothing is waited for
+
+
+GPU = replace(CPU, device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("ranks", "device"), [(CPU, "cpu"), (GPU, "name of cuda")], ids=str)
+def test_the_first_line_says_what_is_trained_and_where(ranks, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"name of {device}")
+    run = fresh_run(CONFIG)
+    run.step = 5
+    assert describe_machine(run, replace(ranks, world=3)) == {
+        "config": run.metadata["train"], "device": device, "processes": 3, "step": 5,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("platform", "ranks", "memory"),
+    [("linux", CPU, 5243), ("darwin", CPU, 5), ("win32", CPU, None), ("linux", GPU, 8)],
+)
+def test_the_memory_is_told_in_megabytes(platform, ranks, memory, monkeypatch):
+    usage = {resource.RUSAGE_SELF: SimpleNamespace(ru_maxrss=5_120_000)}
+    monkeypatch.setattr(resource, "getrusage", usage.__getitem__)
+    of_device = {ranks.device: 7_900_000}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", of_device.__getitem__)
+    monkeypatch.setattr(sys, "platform", platform)
+    run = fresh_run(CONFIG)
+    stretch = Stretch(run)
+    run.step, run.seconds = 1, 1.0
+    assert stretch.record(run, CONFIG, 50, ranks, torch.ones(()))["memory_mb"] == memory
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_test_loss_is_taken_in_the_precision_of_the_run(precision, monkeypatch):
+    half = []
+
+    def recorded(v, pixels, labels, given, *, generator):
+        half.append(torch.is_autocast_enabled("cpu"))
+        return torch.tensor(1 / 3)
+
+    monkeypatch.setattr(journal, "batch_loss", recorded)
+    config = replace(CONFIG, precision=precision)
+    assert loss_on_test(fresh_run(config), config, DATA) == 0.33333
+    assert half == [precision == "bfloat16"]
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_grid_is_of_the_average_with_a_column_for_each_class(conditional, tmp_path, monkeypatch):
+    told = []
+
+    def drawn(model, labels, *, count):
+        told.append((model, None if labels is None else labels.tolist(), count))
+        return torch.zeros(count, 1, 4, 4, dtype=torch.uint8)
+
+    monkeypatch.setattr(journal, "draw_pictures", drawn)
+    run = fresh_run(replace(CONFIG, conditional=conditional))
+    for _ in range(2):  # the folder may be there
+        draw_grid(run, tmp_path / "samples" / "grid.png")
+    expected = ([0, 1, 2] * 8, 24) if conditional else (None, 80)
+    assert told == 2 * [(run.average, *expected)]
+    with Image.open(tmp_path / "samples" / "grid.png") as grid:
+        assert grid.size == (2 * ((3 if conditional else 10) * 5 - 1), 2 * (8 * 5 - 1))
+
+
+def test_a_line_that_was_not_finished_goes(tmp_path):
+    tell({"step": 4, "loss": 1.0}, tmp_path, CPU)
+    tell({"config": {}}, tmp_path, CPU)
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"step": 4, "lo\n{"step": 5}\n{"step": 4, "ä')
+    begin_log(tmp_path, 4)
+    lines = (tmp_path / "log.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 4, "loss": 1.0}, {"config": {}}]

@@ -248,6 +248,29 @@ def test_the_bar_shows_where_the_run_is(tmp_path, monkeypatch):
     assert [shown for bar in bars for shown in bar.shown] == [f"{loss:.4f}" for loss in losses]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_alone_writes_and_shows_a_bar(rank, tmp_path, monkeypatch):
+    hidden, usual = [], trainer.tqdm
+
+    @contextlib.contextmanager
+    def joined(device):
+        yield replace(CPU, rank=rank)
+
+    def bar(**given):
+        hidden.append(given["disable"])
+        return usual(**(given | {"disable": True}))
+
+    def alone(run, net, pictures, config, ranks, generator, step=trainer.take_step):
+        return step(run, net, pictures, config, CPU, generator)  # there is no share of another one
+
+    monkeypatch.setattr(trainer, "join_processes", joined)
+    monkeypatch.setattr(trainer, "take_step", alone)
+    monkeypatch.setattr(trainer, "tqdm", bar)
+    trainer.train(replace(CONFIG, steps=3, sample_every=1), DATA, tmp_path / "run")
+    assert hidden == [rank == 1]
+    assert (tmp_path / "run").exists() == (rank == 0)
+
+
 def test_on_a_gpu_numbers_are_looked_at_now_and_then(tmp_path, monkeypatch):
     """A device of another kind than the CPU is stood in for; it sees how often it is asked."""
     looks = []

@@ -36,6 +36,11 @@ FIGURES = {
         {"time": 0.7, "point": (0.5, 0.25), "clouds": True, "field": True},
         {"data": ((0.0, 1.0), (1.0, 0.0), (-1.0, 0.5))},
     ),
+    "StripExplorer": (
+        {},
+        {"time": 0.7, "place": -0.4, "points": (0.5, -1.5), "sigma_min": 0.2},
+        {"arrows": False, "shown": "second"},
+    ),
     "GradientExplorer": ({}, {"time": 0.3, "samples": 64, "seed": 5, "theta": (-1.0, 0.5)}),
     "SolverLab": ({}, {"method": "heun", "steps": 8, "dataset": "one Gaussian", "x0": (0.5, 0.5)}),
     "CouplingExplorer": (

@@ -113,6 +113,24 @@ def test_by_default_there_are_a_hundred_steps_of_four_stages() -> None:
     assert counted.count == 400
 
 
+def sampled(*args, **settings):
+    return torch.cat([part.flatten() for part in sample_with_log_prob(*args, **settings)])
+
+
+@pytest.mark.parametrize("f", [log_prob, sampled])
+def test_what_nobody_gives(f) -> None:
+    x, few = torch.ones(20, 2, dtype=torch.float64), {"method": "euler", "steps": 2}
+    given = {"method": "rk4", "steps": 100, "divergence": "exact", "base": standard_normal_log_prob}
+    assert torch.equal(f(linear, x), f(linear, x, **given))
+
+    def estimate(**probes):
+        g = torch.Generator().manual_seed(0)
+        return f(linear, x, divergence="hutchinson", generator=g, **few, **probes)
+
+    assert torch.equal(estimate(), estimate(probes=1))
+    assert not torch.equal(estimate(), estimate(probes=2))
+
+
 def test_the_generator_is_the_only_source_of_randomness(global_rng_untouched) -> None:
     x = torch.ones(9, 2, dtype=torch.float64)
 
@@ -138,6 +156,16 @@ def test_nothing_is_recorded_unless_asked() -> None:
     net = MLP()
     assert not log_prob(net, torch.randn(3, 2), steps=2).requires_grad
     assert log_prob(net, torch.randn(3, 2), steps=2, differentiable=True).requires_grad
+    for result in sample_with_log_prob(lambda x, t: net(x, t), torch.randn(3, 2), steps=2):
+        assert not result.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 2)])
+def test_sampled_points_keep_their_shape(shape) -> None:
+    x0 = torch.randn(shape, dtype=torch.float64)
+    x1, values = sample_with_log_prob(lambda x, t: -x, x0, steps=5)
+    torch.testing.assert_close(x1, x0 / math.e, rtol=1e-4, atol=0)
+    torch.testing.assert_close(values, gaussian(x0) + x0[0].numel())
 
 
 @pytest.mark.parametrize(
@@ -151,6 +179,21 @@ def test_nothing_is_recorded_unless_asked() -> None:
 def test_bad_settings_are_refused(arguments, error, text) -> None:
     with pytest.raises(error, match=text):
         log_prob(linear, torch.randn(3, 2, dtype=torch.float64), **arguments)
+
+
+@pytest.mark.parametrize(("f", "name"), [(log_prob, "x1"), (sample_with_log_prob, "x0")])
+def test_what_does_not_fit_the_field_is_refused(f, name) -> None:
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    with pytest.raises(TypeError, match=f"weights are torch.float32, but {name} is torch.float64"):
+        f(MLP(), x)
+    with pytest.raises(TypeError, match="the field must be called as"):
+        f(MLP, x)
+    with pytest.raises(TypeError, match="base must be a log-density, but 3 came"):
+        f(linear, x, base=3)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, but 0 came"):
+        f(linear, x, batch_size=0)
+    with pytest.raises(ValueError, match=f"{name} must be finite"):
+        f(linear, x / 0)
 
 
 def test_bad_points_are_refused() -> None:

@@ -1,13 +1,17 @@
 """Training by maximum likelihood: the loss, its gradient, and that it arrives."""
 
+import inspect
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fmtutor.data import standard_normal
+from fmtutor.likelihood import log_prob
 from fmtutor.maximum_likelihood import fit_maximum_likelihood, negative_log_likelihood
+from fmtutor.training import constant, minimise
 
 
 class Scale(nn.Module):
@@ -29,6 +33,56 @@ def test_loss_and_gradient_have_their_closed_form() -> None:
     expected = 0.5 * math.exp(-0.4) * m2 + 0.2 + 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(loss, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(model.theta.grad, 1 - math.exp(-0.4) * m2, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"method": "euler", "steps": 3}, {"steps": 2, "divergence": "hutchinson"}],
+    ids=str,
+)
+def test_the_loss_is_minus_the_mean_of_log_prob(given) -> None:
+    x, rate = standard_normal(7, 2, seed=0), torch.linspace(-1, 1, 7)[:, None]
+    turn = torch.tensor([[0.0, 1.0], [0.5, 0.0]])
+
+    def v(x: Tensor, t: Tensor, rate: Tensor) -> Tensor:
+        return (rate + t[:, None]) * x @ turn
+
+    def random() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    settings = {"method": "midpoint", "steps": 10, "divergence": "exact"} | given
+    expected = -log_prob(v, x, cond=rate, generator=random(), **settings).mean()
+    assert torch.equal(negative_log_likelihood(v, x, rate, generator=random(), **given), expected)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"method": "euler", "solver_steps": 3, "batch_size": 5, "lr": 0.5, "seed": 4}],
+    ids=str,
+)
+def test_it_is_the_loop_with_another_loss(given) -> None:
+    data = standard_normal(50, 2, seed=0)
+    settings = {"method": "midpoint", "solver_steps": 10, "divergence": "exact"}
+    settings |= {"batch_size": 512, "lr": 2e-3, "seed": 0} | given
+    names = {"method": "method", "solver_steps": "steps", "divergence": "divergence"}
+    loss = partial(
+        negative_log_likelihood, **{name: settings.pop(key) for key, name in names.items()}
+    )
+    loop = {"steps": 2, "schedule": constant, "ema": 0.0, "progress": False}
+    expected = minimise(Scale(), data, loss, **settings, **loop)
+    result = fit_maximum_likelihood(Scale(), data, steps=2, progress=False, **given)
+    assert torch.equal(result.losses, expected.losses)
+    assert result.model.theta == expected.model.theta
+    assert inspect.signature(fit_maximum_likelihood).parameters["steps"].default == 300
+
+
+def test_the_bar_is_shown_unless_switched_off(capsys) -> None:
+    data = standard_normal(10, 1, seed=0)
+    for options, shown in (({}, "2/2"), ({"progress": False}, "")):
+        fit_maximum_likelihood(Scale(), data, steps=2, **options)
+        err = capsys.readouterr().err
+        assert shown in err
+        assert bool(err) == bool(shown)
 
 
 @pytest.mark.parametrize("divergence", ["exact", "hutchinson"])

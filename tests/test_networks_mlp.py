@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fmtutor.networks import MLP, TimeEmbedding
+from fmtutor.networks import MLP, TimeEmbedding, mlp
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,11 @@ def test_shapes(dim, width, depth, time_dim, b):
     linear = [layer for layer in model.layers if isinstance(layer, torch.nn.Linear)]
     assert len(linear) == depth + 1
     assert linear[0].in_features == dim + time_dim
+
+
+def test_the_sizes_that_nobody_gives():
+    shapes = [tuple(weight.shape) for weight in MLP().parameters() if weight.ndim == 2]
+    assert shapes == [(128, 18), (128, 128), (128, 128), (2, 128)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -214,3 +219,49 @@ def test_under_autocast_the_result_has_the_dtype_of_the_points():
     torch.testing.assert_close(rough, model(x, t), atol=0.05, rtol=0.05)
     exact = model.with_divergence()(x, t)  # which autocast does not touch
     torch.testing.assert_close((value, slope), exact, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize(
+    "t", [0.5, -0.001, 1.001, torch.tensor(0.5), torch.linspace(0.1, 0.9, 4)], ids=str
+)
+def test_the_closed_form_takes_what_the_network_takes(t, classes):
+    torch.manual_seed(0)
+    model, x = MLP(2, 8, 2, classes=classes).double(), torch.randn(4, 2).double()
+    for label in (None, 1, torch.tensor([2, 0, 3, 1])) if classes else (None,):
+        value, slope = model.with_divergence()(x, t, label)
+        torch.testing.assert_close(value, model(x, t, label))
+        times = torch.as_tensor(t).expand(4).double()
+        rows = [
+            torch.autograd.functional.jacobian(
+                lambda row, s=times[i : i + 1], y=y: model(row[None], s, y)[0], x[i]
+            ).trace()
+            for i, y in enumerate(label if isinstance(label, torch.Tensor) else [label] * 4)
+        ]
+        torch.testing.assert_close(slope, torch.stack(rows))
+    with pytest.raises(ValueError, match=r"x must have shape \[b 2\], but \[4, 3\] came"):
+        model.with_divergence()(torch.zeros(4, 3), t)
+
+
+@pytest.mark.parametrize(("t", "rows"), [(0.5, 1), (torch.linspace(0, 1, 4), 4)], ids=str)
+def test_one_time_for_all_points_is_embedded_once(t, rows, monkeypatch):
+    model, x, seen = MLP(2, 8, 2), torch.zeros(4, 2), []
+    model.embedding.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    monkeypatch.setattr(mlp, "mlp_with_divergence", lambda *_: lambda x, c: seen.append(len(c)))
+    model(x, t)
+    model.with_divergence()(x, t)
+    assert seen == [rows] * 3
+
+
+@pytest.mark.parametrize("change", ["subclass", "hook", "layers"])
+def test_a_changed_network_has_no_closed_form(change):
+    class Other(MLP):
+        pass
+
+    model = Other() if change == "subclass" else MLP()
+    if change == "hook":
+        model.register_forward_hook(lambda module, args, output: 2 * output)
+    elif change == "layers":
+        model.layers[1] = torch.nn.Tanh()
+    assert model.with_divergence() is None
+    assert MLP().with_divergence() is not None

@@ -108,3 +108,25 @@ def test_nothing_is_recorded():
     value, trace = mlp_with_divergence(model.layers, 2)(torch.zeros(3, 2), context)
     assert not value.requires_grad
     assert not trace.requires_grad
+
+
+@pytest.mark.parametrize("made", ["inside", "outside"])
+def test_autocast_does_not_touch_it(made):
+    torch.manual_seed(0)
+    layers, x, context = MLP(2, 16, 3).layers, torch.randn(5, 2), torch.randn(1, 16)
+    exact = mlp_with_divergence(layers, 2)
+    expected = exact(x, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = (exact if made == "outside" else mlp_with_divergence(layers, 2))(x, context)
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+def test_a_device_without_autocast_will_do(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda kind: asked.append(kind))
+    monkeypatch.setattr(torch, "autocast", pytest.fail)
+    value, trace = mlp_with_divergence(MLP(2, 8, 2).layers, 2)(
+        torch.zeros(3, 2), torch.zeros(1, 16)
+    )
+    assert (value.shape, trace.shape) == ((3, 2), (3,))
+    assert set(asked) == {"cpu"}

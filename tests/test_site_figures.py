@@ -15,6 +15,10 @@ STATE = re.compile(
     r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', re.S
 )
 
+VIEW = re.compile(
+    r'<script type="application/vnd.jupyter.widget-view\+json">\s*\{[^<]*?"model_id": "(\w+)"'
+)
+
 # The key that changes a control: towards its other end from the last value.
 KEY = """
 ({ type, value, max, selectedIndex, length }) => {
@@ -24,36 +28,40 @@ KEY = """
 }
 """
 
-# Each page with its figure, as the chapter makes it.
+# Each page with its figures, as the chapter makes them, from its top.
 FIGURES = {
-    "continuity": widgets.ContinuityExplorer,
-    "couplings": widgets.CouplingExplorer,
-    "guidance": widgets.GuidanceExplorer,
-    "images": widgets.DigitPainter,
-    "index": partial(widgets.FlowPlayer, "spiral"),
-    "marginal": widgets.PosteriorExplorer,
-    "memorisation": partial(widgets.PosteriorExplorer, time=0.85),
-    "objectives": widgets.GradientExplorer,
-    "paths": widgets.PathExplorer,
-    "playground": widgets.Playground,
-    "quickstart": partial(widgets.FlowPlayer, "eight Gaussians"),
-    "sampling": widgets.SolverLab,
+    "continuity": [widgets.ContinuityExplorer],
+    "couplings": [widgets.CouplingExplorer],
+    "guidance": [widgets.GuidanceExplorer],
+    "images": [widgets.DigitPainter],
+    "index": [partial(widgets.FlowPlayer, "spiral")],
+    "marginal": [widgets.StripExplorer, widgets.PosteriorExplorer],
+    "memorisation": [partial(widgets.PosteriorExplorer, time=0.85)],
+    "objectives": [widgets.GradientExplorer],
+    "paths": [widgets.PathExplorer],
+    "playground": [widgets.Playground],
+    "quickstart": [partial(widgets.FlowPlayer, "eight Gaussians")],
+    "sampling": [widgets.SolverLab],
 }
+PLACES = [(name, k) for name, figures in FIGURES.items() for k in range(len(figures))]
 
 
 def test_every_figure_has_its_page(site):
-    assert {type(make()).__name__ for make in FIGURES.values()} == set(CASES)
+    made = {type(make()).__name__ for figures in FIGURES.values() for make in figures}
+    assert made == set(CASES)
     pages = {page.stem for page in site.glob("*.html") if 'class="fm-live"' in page.read_text()}
     assert pages == set(FIGURES)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_the_page_has_the_figure_that_the_other_tests_look_at(site, name):
+@pytest.mark.parametrize(("name", "index"), PLACES)
+def test_the_page_has_the_figure_that_the_other_tests_look_at(site, name, index):
     """Program, style, numbers and first values are those of the package as it is now."""
-    (found,) = STATE.findall((site / f"{name}.html").read_text("utf-8"))
-    models = json.loads(found)["state"].values()
-    (seen,) = (model for model in models if "_esm" in model["state"])
-    figure = FIGURES[name]()
+    text = (site / f"{name}.html").read_text("utf-8")
+    (found,) = STATE.findall(text)
+    models = json.loads(found)["state"]
+    shown = [model for model in VIEW.findall(text) if "_esm" in models[model]["state"]]
+    assert len(shown) == len(FIGURES[name])
+    seen, figure = models[shown[index]], FIGURES[name][index]()
     state = dependency_state([figure], drop_defaults=False)[figure.model_id]
     wanted = json.loads(json.dumps(state))
     for key in ("_esm", "_css", *figure.public_traits()):
@@ -76,7 +84,7 @@ def walk_by_keyboard(page, figure, case):
         after = settled(figure)
         assert after != before, label
         before = after
-    for label in case.knobs:
+    for label in (*case.knobs, *case.upright):
         knob = figure.get_by_role("slider", name=label, exact=True)
         told = knob.get_attribute("aria-valuetext")
         knob.press("Shift+ArrowLeft")
@@ -102,14 +110,15 @@ def page(browser, address):
     context.close()
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_it_works_by_keyboard_with_the_network_off(page, address, name):
+@pytest.mark.parametrize(("name", "index"), PLACES)
+def test_it_works_by_keyboard_with_the_network_off(page, address, name, index):
     page.context.set_offline(False)
     page.goto("about:blank")
     page.trouble.clear()
     page.goto(f"{address}{name}.html", wait_until="networkidle")
     page.context.set_offline(True)
-    page.locator(".fm-live").scroll_into_view_if_needed()
-    figure = page.locator(".fm-live .fm-figure")
-    walk_by_keyboard(page, figure, CASES[type(FIGURES[name]()).__name__])
+    place = page.locator(".fm-live").nth(index)
+    place.scroll_into_view_if_needed()
+    figure = place.locator(".fm-figure")
+    walk_by_keyboard(page, figure, CASES[type(FIGURES[name][index]()).__name__])
     assert not page.trouble, page.trouble

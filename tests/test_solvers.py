@@ -188,6 +188,14 @@ def test_evaluations_are_stages_times_steps(method, steps):
     assert torch.equal(result, sample(field, START, method=method, steps=steps))
 
 
+def test_a_counted_field_passes_its_conditions_on():
+    counted = CountedField(lambda x, t, rate, shift: rate * x + shift)
+    rate, shift = torch.rand(4, 1, dtype=F64), torch.rand(4, 2, dtype=F64)
+    given = sample(counted, START, cond=(rate, shift), steps=1)
+    torch.testing.assert_close(given, START + rate * START + shift)
+    assert counted.count == 1
+
+
 def test_evaluations_of_each_method_in_numbers():
     def evaluations(method):
         counted = CountedField(field)
@@ -369,6 +377,11 @@ def test_own_times(method):
     assert torch.equal(uniform, same)
 
 
+def test_no_gradient_flows_to_the_times():
+    times = torch.tensor([0.0, 0.5, 1.0], requires_grad=True)
+    assert not sample(field, START, times=times, differentiable=True).requires_grad
+
+
 def test_a_part_of_the_way_by_fine_steps():
     start = solution(START, 0.25)
     x = sample(field, start, method="rk4", steps=50, t0=0.25, t1=0.75)
@@ -478,6 +491,8 @@ def test_groups_below_one_point_are_refused(batch_size):
         ({"t1": 2.0, "steps": 1}, r"times must lie in \[0, 1\] .* but 0, 2 came"),
         ({"t0": -1.0}, r"times must lie in \[0, 1\] .* but -1, -0.98, -0.96, ..., 0.98, 1 came"),
         ({"t0": math.nan}, "strictly monotone"),
+        ({"t1": 2.0, "steps": 5}, "but 0, 0.4, 0.8, 1.2, 1.6, 2 came"),
+        ({"t1": 3.0, "steps": 6}, "but 0, 0.5, 1, ..., 2.5, 3 came"),
     ],
 )
 def test_bad_times_are_refused(method, arguments, message):
@@ -598,6 +613,27 @@ def test_the_stochastic_sampler_takes_any_shape_and_records_nothing(shape):
     assert not x1.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_times_of_the_stochastic_sampler_have_the_dtype_of_the_points(dtype):
+    seen = set()
+
+    def diffusion(t):
+        seen.add((t.dtype, t.shape))
+        return 0.1
+
+    spy = Spy(lambda x, t: x)
+    sample_stochastic(spy, START.to(dtype), score=lambda v, x, t: x, diffusion=diffusion, seed=0)
+    assert {t.dtype for t in spy.times} == {dtype}
+    assert seen == {(dtype, ())}
+
+
+def test_one_diffusion_a_point_is_refused():
+    with pytest.raises(ValueError, match="diffusion must be finite and at least 0"):
+        stochastic(field, START, lambda t: torch.ones(4, 1, dtype=F64), seed=0)
+    with pytest.raises(ValueError, match="diffusion must be finite and at least 0"):
+        stochastic(field, START[:1], lambda t: torch.ones(1, dtype=F64), seed=0)
+
+
 @pytest.mark.parametrize("g", [-0.1, math.inf, math.nan])
 def test_a_bad_diffusion_is_refused(g):
     with pytest.raises(ValueError, match=r"diffusion must be finite and at least 0, but g\(0\) ="):
@@ -692,6 +728,19 @@ def test_half_precision_loses_no_steps_of_the_stochastic_sampler():
     )
     assert end.tolist() == [[5.0], [5.0]]
     assert end.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("method", [*METHODS, None])  # None: the stochastic one
+def test_a_field_answers_in_the_half_precision_that_it_is_asked_in(method):
+    def solve(v):
+        if method is not None:
+            return sample(v, START.bfloat16(), method=method, steps=2)
+        x0 = START.bfloat16()
+        return sample_stochastic(v, x0, score=lambda v, x, t: x, diffusion=0.0, steps=2)
+
+    assert solve(lambda x, t: x).dtype == torch.bfloat16
+    with pytest.raises(TypeError, match=r"v\(x, t\) is torch.float32 and x is torch.bfloat16"):
+        solve(lambda x, t: x.float())
 
 
 def test_dtypes_that_differ_are_named():

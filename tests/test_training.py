@@ -1,6 +1,7 @@
 """The loop: it learns, it repeats itself, it averages, and it stops where a loss is no number."""
 
 import copy
+import inspect
 import math
 import os
 import shutil
@@ -22,6 +23,7 @@ from fmtutor import (
     fit,
     loss_floor,
     minimise,
+    training,
 )
 from fmtutor.data import cluster_means, four_clusters
 from fmtutor.training import (
@@ -810,3 +812,189 @@ def test_a_step_reads_nothing_back_from_an_accelerator():
         update_ema(average, model, ema_decay(step, 0.999))
     rows, *_ = next(_batches(x1, (label,), 4, None))
     assert rows.shape == (4, 2)
+
+
+# What nobody gives, and what only shows at the edge.
+
+
+@pytest.mark.parametrize("f", [minimise, fit])
+def test_the_settings_that_nobody_gives(f):
+    given = {name: p.default for name, p in inspect.signature(f).parameters.items()}
+    expected = {"steps": 2000, "batch_size": 512, "lr": 2e-3, "warmup": 0, "ema": 0.999, "seed": 0}
+    assert given | expected | {"progress": True} == given
+
+
+def test_adam_is_the_fused_one_on_a_cpu(monkeypatch):
+    given = []
+
+    class Watched(torch.optim.Adam):
+        def __init__(self, weights, **settings):
+            given.append(settings)
+            super().__init__(weights, **settings)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watched)
+    quick(network(), steps=1, lr=0.25)
+    assert given == [{"lr": 0.25, "fused": True}]
+
+
+def test_the_bar_shows_the_mean_of_the_last_fifty_losses(monkeypatch):
+    bars = []
+
+    class Bar(list):
+        def set_postfix(self, **given):
+            self.shown.append(given)
+
+    def trange(steps, **given):
+        bars.append(Bar(range(steps)))
+        bars[-1].shown, bars[-1].given = [], given
+        return bars[-1]
+
+    values = iter(range(1000))
+
+    def loss(v, x1, *, generator=None):
+        return 0 * v(x1, 0.5).sum() + next(values)
+
+    monkeypatch.setattr(training, "trange", trange)
+    for progress in (True, False):
+        minimise(network(), DATA, loss, steps=102, batch_size=2, progress=progress)
+    shown, hidden = bars
+    assert shown.given == {"desc": "fit", "disable": False}
+    assert hidden.given == {"desc": "fit", "disable": True}
+    means = [0, sum(range(1, 51)) / 50, sum(range(51, 101)) / 50]
+    assert shown.shown == [{"loss": f"{mean:.3f}"} for mean in means]
+    assert hidden.shown == []
+
+
+@pytest.mark.parametrize("clip", [None, 0.5, 10.0])
+def test_one_step_down_a_gradient(clip):
+    w = nn.Parameter(torch.tensor([3.0, 4.0]))
+    w.grad = torch.ones(2)  # of before, which does not count
+    optimizer = torch.optim.SGD([w], lr=100.0)
+    descend(w.square().sum() / 2, [w], optimizer, 0.25, **({} if clip is None else {"clip": clip}))
+    cut = min(5.0, 1.0 if clip is None else clip) / 5  # the gradient is w, of norm 5
+    torch.testing.assert_close(w.data, (1 - 0.25 * cut) * torch.tensor([3.0, 4.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_buffers_come_back_as_the_model_has_them_and_on_their_own(dtype, ema):
+    model = nn.BatchNorm1d(2).to(dtype)
+
+    def loss(v, x1, *, generator=None):
+        return v(x1).square().mean()
+
+    result = minimise(model, DATA.to(dtype), loss, steps=3, ema=ema, progress=False).model
+    for name, buffer in model.named_buffers():
+        held = result.get_buffer(name)
+        assert held.dtype == buffer.dtype
+        assert torch.equal(held, buffer)
+        assert (held.data_ptr() == buffer.data_ptr()) == (ema == 0)
+    assert {p.dtype for p in result.parameters()} == {dtype}
+
+
+def test_one_class_is_enough_for_labels():
+    model = conditional_network(classes=1)
+    assert quick(model, labels=torch.zeros(2000, dtype=torch.long)).losses.isfinite().all()
+    with pytest.raises(ValueError, match="the model has 1 classes, but no labels came"):
+        quick(model)
+    with pytest.raises(ValueError, match="the batches of an iterable carry their own"):
+        quick(model, data=[DATA], labels=torch.zeros(2000, dtype=torch.long))
+
+
+@pytest.mark.parametrize(("steps", "looks"), [(1, [(0, 1)]), (52, [(0, 1), (1, 51), (2, 52)])])
+def test_on_an_accelerator_losses_are_looked_at_now_and_then(steps, looks, monkeypatch):
+    # The meta device stands in for one. It keeps no numbers, so the last line can only fail.
+    seen = []
+    monkeypatch.setattr(training, "_refuse_nan", lambda losses, a, b, rate: seen.append((a, b)))
+    batches = [torch.empty(4, 2, device="meta")]
+    with pytest.raises(NotImplementedError, match="meta"):
+        quick(network().to("meta"), data=batches, steps=steps, seed=None)
+    assert seen == looks
+
+
+def test_the_noise_and_the_conditions_after_the_labels_are_passed_on():
+    labels, extra = torch.arange(40) % 3, torch.arange(40.0)
+    data = extra[:, None].expand(40, 2)
+    seen = []
+
+    class Told(nn.Module):
+        classes = 3
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x, t, label, first, second):
+            # At t = 1 the point is the data point, and the target is x1 - x0 = x1 - 7.
+            assert torch.equal(x[:, 0], first)
+            assert torch.equal(second, -first)
+            assert torch.equal(label, first.long() % 3)
+            seen.append(len(x))
+            return self.weight * (x - 7)
+
+    losses = quick(
+        Told(), data, labels=labels, cond=(extra, -extra), label_dropout=0.0, lr=1e-9,
+        noise=lambda x1, g: torch.full_like(x1, 7.0),
+        time_sampler=lambda x1, g: torch.ones(len(x1)),
+    ).losses  # fmt: skip
+    assert seen == [32] * 5
+    assert losses.max() < 1e-9
+
+
+def test_tokens_are_data_where_the_noise_is_not_gaussian():
+    class Half:
+        """A path from tokens to points."""
+
+        def sample(self, x0, x1, t, *, generator=None):
+            assert x0.dtype == x1.dtype == torch.long
+            return CondOT().sample(x0.double(), x1.double(), t.double())
+
+    tokens = torch.randint(5, (40, 2))
+    for data in (tokens, [tokens]):
+        result = quick(
+            network(dtype=torch.float64), data, path=Half(),
+            noise=lambda x1, g: torch.zeros_like(x1),
+            time_sampler=lambda x1, g: torch.rand(len(x1)),
+        )  # fmt: skip
+        assert result.losses.isfinite().all()
+
+
+def test_the_conditions_of_a_batch_have_its_length_whatever_the_loss_does_with_them():
+    def loss(v, x1, c, *, generator=None):
+        return v(x1, 0.5).square().mean()
+
+    for cond in (torch.zeros(3), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match=r"cond\[0\] must be \[2000 ...\]"):
+            minimise(network(), [(DATA, cond)], loss, steps=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: logit_normal, lambda: shifted(3.0), lambda: beta(2.0, 1.0)]
+)
+def test_a_time_sampler_is_told_of_points_and_of_a_generator(make, global_rng_untouched):
+    sampler = make()
+    with pytest.raises(TypeError, match="x1 must be floating point"):
+        sampler(torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match="x1 must be a non-empty batch"):
+        sampler(torch.zeros(0, 2))
+    on_meta = sampler(torch.zeros(3, 2, device="meta"))
+    assert (on_meta.shape, on_meta.device.type) == ((3,), "meta")
+    drawn = [sampler(torch.zeros(9, 2), torch.Generator().manual_seed(k)) for k in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_run_makes_everything_on_the_device_of_the_model():
+    model, other = network(), network()
+    expected = quick(model)
+    with torch.device("meta"):  # what is made without device= would not fit
+        result = quick(other)
+    assert torch.equal(result.losses, expected.losses)
+    assert torch.equal(weights(result.model), weights(expected.model))
+
+
+def test_of_several_losses_the_first_that_is_no_number_is_named():
+    losses = torch.tensor([1.0, math.inf, 1.0, 1.0, math.nan, math.inf])
+    training._refuse_nan(losses, 2, 4, constant)
+    with pytest.raises(FloatingPointError, match=r"became nan at step 4 with learning rate 0\.4;"):
+        training._refuse_nan(losses, 2, 6, lambda step: step / 10)

@@ -239,6 +239,32 @@ def distance_case():
     }
 
 
+def strips_case(points, sigma_min, end=0.98):
+    path, x = CondOT(sigma_min), normal(6, 1, seed=15)
+    data = torch.tensor(points, dtype=DOUBLE)[:, None]
+    field, starts = EmpiricalField(path, data), torch.linspace(-2, 2, 9, dtype=DOUBLE)[:, None]
+    each = [point.expand_as(x) for point in data]
+    expected = {"weights": [], "velocities": [], "mean": [], "variance": [], "densities": []}
+    for t in TIMES:
+        times, w = torch.full((len(x),), t, dtype=DOUBLE), field.posterior(x, t)
+        u = torch.cat([path.conditional_velocity(x, x1, times) for x1 in each], 1)
+        densities = torch.stack([path.log_prob(x, x1, times).exp() for x1 in each], 1)
+        variance = (w * (u - field(x, t)).square()).sum(1)
+        found = {"weights": w, "velocities": u, "mean": field(x, t), "variance": variance}
+        for key, values in (found | {"densities": densities}).items():
+            expected[key].append(values)
+    return {
+        "points": points,
+        "sigmaMin": sigma_min,
+        "end": end,
+        "x": x[:, 0],
+        "t": TIMES,
+        "expected": expected,
+        "starts": starts[:, 0],
+        "ends": sample(field, starts, method="rk4", steps=2000, t1=end)[:, 0],
+    }
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -275,6 +301,9 @@ def write_fixtures(file):
         },
         "solvers": [solver_case(*case) for case in methods]
         + [solver_case("heun", 6, 1.0, 0.0), solver_case("rk4", 4, 0.2, 0.7)],
+        "strips": [
+            strips_case(*case) for case in (((-1.0, 1.0), 0.0), ((1.5, -0.3), 0.25), ((1, 1), 0.0))
+        ],
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),
         "colors": COLORS,
@@ -319,7 +348,7 @@ def test_the_weights_that_ship_mean_what_they_meant(name):
 
 def test_every_javascript_test_is_found():
     names = {file.name.split(".")[0] for file in MODULES}
-    assert names >= {"figure", "network", "oracles", "random"}
+    assert names >= {"figure", "network", "oracles", "random", "strips"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name.split(".")[0])

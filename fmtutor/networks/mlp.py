@@ -87,10 +87,10 @@ class MLP(nn.Module):
             return None
         closed_form = mlp_with_divergence(self.layers, self.dim)
 
+        @torch.no_grad()
         def field(x: Tensor, t: Time, label: Tensor | int | None = None) -> tuple[Tensor, Tensor]:
             self._check(x)
-            with torch.no_grad():
-                context = self._context(batch_time(t, x, unit=False), label)
+            context = self._context(batch_time(t, x, unit=False), label)
             return closed_form(x, context[:1] if context.stride(0) == 0 else context)
 
         return field

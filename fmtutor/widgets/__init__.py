@@ -13,6 +13,7 @@ from fmtutor.widgets.path_explorer import PathExplorer
 from fmtutor.widgets.playground import Playground
 from fmtutor.widgets.posterior_explorer import PosteriorExplorer
 from fmtutor.widgets.solver_lab import SolverLab
+from fmtutor.widgets.strip_explorer import StripExplorer
 
 __all__ = [
     "ContinuityExplorer",
@@ -25,4 +26,5 @@ __all__ = [
     "Playground",
     "PosteriorExplorer",
     "SolverLab",
+    "StripExplorer",
 ]

@@ -35,7 +35,9 @@ export function addHandle(fig, { axes, label, at, move, color = COLORS.data, ste
   fig.listen(knob, "keydown", (event) => {
     if (!(event.key in ARROWS)) return;
     event.preventDefault();
-    const [dx, dy] = ARROWS[event.key].map((d) => d * step * (event.shiftKey ? 5 : 1));
+    let [dx, dy] = ARROWS[event.key].map((d) => d * step * (event.shiftKey ? 5 : 1));
+    // Where there is one direction, both pairs of keys go along it, as on any slider.
+    if (lock) dx = dy = dx || dy;
     const [x, y] = at();
     go(...axes.locate(axes.px(x + dx), axes.py(y + dy)));
   });
@@ -43,17 +45,17 @@ export function addHandle(fig, { axes, label, at, move, color = COLORS.data, ste
   fig.listen(knob, "pointermove", (event) => {
     if (knob.hasPointerCapture(event.pointerId)) go(...axes.locate(...fig.place(event)));
   });
-  fig.afterDraw.push(() => putKnob(knob, axes, at()));
+  fig.afterDraw.push(() => putKnob(knob, axes, at(), lock));
   fig.redraw();
   return { knob, axes, at };
 }
 
 /** Put a knob where its point is, and say where that is. */
-function putKnob(knob, axes, [x, y]) {
+function putKnob(knob, axes, [x, y], lock) {
   // On whole pixels of the screen: between them a small disc is not round.
   const ratio = window.devicePixelRatio || 1;
   const [px, py] = [axes.px(x), axes.py(y)].map((p) => Math.round(p * ratio) / ratio);
   knob.style.transform = `translate(${px}px, ${py}px)`;
-  knob.setAttribute("aria-valuenow", x);
+  knob.setAttribute("aria-valuenow", lock === "y" ? y : x);
   knob.setAttribute("aria-valuetext", `${number(x)}, ${number(y)}`);
 }
