@@ -27,7 +27,7 @@ __all__ = [
 
 
 def log_snr(path: AffinePath, t: Time) -> Tensor:
-    """Return λ(t) = log(α²/σ²), the log of the signal-to-noise ratio of a `path`, shaped like `t`.
+    """Return λ(t) = log(α²/σ²), the logarithm of the signal-to-noise ratio, in the shape of `t`.
 
     Equation: eq-diffusion-logsnr
     Reference: kingma2021
@@ -84,7 +84,6 @@ def on_path(v: Field, source: AffinePath, path: AffinePath = CondOT()) -> Field:
 
     Args:
         v: The field on the path `source`.
-        source: The path on which it was learned.
         path: The path on which the result is a field.
 
     Equation: eq-diffusion-transfer

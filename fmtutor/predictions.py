@@ -2,9 +2,7 @@
 
 Given the point x_t = α x1 + σ x0, the data x1, the noise x0, the velocity, the score and what
 diffusion models call v and F determine each other: two linear equations for two unknowns. A
-network that was trained to predict any of them, on any clock, is a velocity field here. In all of
-this module `path` is the affine path that the points lie on, and `sigma_data` the deviation of the
-data, which "F" needs.
+network that was trained to predict any of them, on any clock, is a velocity field here.
 
 Chapter: diffusion
 """
@@ -44,9 +42,6 @@ def convert(
     Exact for a single draw and, since it is linear, for the means given x_t that a network learns.
 
     Args:
-        value: The prediction that came.
-        xt: The points for which it came, `[b ...]`.
-        path: The path on which they lie.
         source: What came, one of `PREDICTIONS`.
         target: What is wanted.
         sigma_data: Standard deviation of the data, for "F".
@@ -118,10 +113,10 @@ def target_of(
 def ends_of(
     name: str, value: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return (x0, x1), `[b ...]`, of a prediction `value` at points `xt` of known scales, `[b]`.
+    """Return (x0, x1), `[b ...]`, of a prediction `value` where the scales α, σ, `[b]`, are known.
 
-    It may have any `name` but that of the velocity, which needs the derivatives of `alpha` and
-    `sigma`, too; "F" is that for data of unit deviation.
+    Every prediction but the velocity, which needs their derivatives, too; "F" for data of unit
+    deviation.
 
     Equation: eq-diffusion-rows
 

@@ -293,8 +293,6 @@ def time_grid(
 ) -> Tensor:
     """Return the times `[k]` of a solution, in float64 on the CPU: what `sample` takes them to be.
 
-    They are `times`, or else those of equal steps from `t0` to `t1`.
-
     Example:
         >>> time_grid(2, None, 0.5, None)
         tensor([0.0000, 0.2500, 0.5000], dtype=torch.float64)
