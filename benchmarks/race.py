@@ -37,7 +37,7 @@ from fmtutor import (
 )
 from fmtutor.clocks import forward_sde, log_snr, on_path, time_of_log_snr
 from fmtutor.exponential import sample_exponential, times_of_log_snr
-from fmtutor.images.data import to_float, to_uint8
+from fmtutor.images.data import balanced, to_float, to_uint8
 from fmtutor.images.datasets import load_images
 from fmtutor.images.features import choose_features
 from fmtutor.images.measures import embed
@@ -247,16 +247,16 @@ def pictures(name: str) -> Track:
         x1=to_float(garments.train),
         cond=(garments.train_labels,),
         network=lambda: UNet(
-            UNetConfig(classes=10, patch=4, width=32, mults=(1,), attention=(7,), blocks=1)
+            UNetConfig(classes=10, patch=2, width=32, mults=(1, 2), attention=(7,), blocks=1)
         ),
-        steps=2000,
+        steps=3000,
         batch_size=64,
         lr=2e-3,
         evaluations=(6, 12, 24),
         x0=x0,
         conditions=(labels,),
         distance=distance,
-        floor=distance(to_float(garments.test[:400])),
+        floor=distance(to_float(garments.test[balanced(garments.test_labels, len(labels))])),
         entrants=ENTRANTS,
     )
 

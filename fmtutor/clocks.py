@@ -27,7 +27,7 @@ __all__ = [
 
 
 def log_snr(path: AffinePath, t: Time) -> Tensor:
-    """Return λ(t) = log(α²/σ²), the logarithm of the signal-to-noise ratio, in the shape of `t`.
+    """Return λ(t) = log(α²/σ²), the log of the signal-to-noise ratio of a `path`, like `t`.
 
     Equation: eq-diffusion-logsnr
     Reference: kingma2021
@@ -84,6 +84,7 @@ def on_path(v: Field, source: AffinePath, path: AffinePath = CondOT()) -> Field:
 
     Args:
         v: The field on the path `source`.
+        source: The path on which it was learned.
         path: The path on which the result is a field.
 
     Equation: eq-diffusion-transfer
@@ -128,7 +129,7 @@ def from_karras(
     Example:
         >>> v = from_karras(lambda x, sigma: torch.zeros_like(x))  # data that is all zero
         >>> v(torch.ones(1, 2), torch.tensor([0.5]))
-        tensor([[-2., -2.]])
+        tensor([[-2.0000, -2.0000]])
     """
     check_callable("denoiser", denoiser, "called as denoiser(x, sigma)")
     if not 0 < sigma_min < sigma_max < math.inf:
@@ -173,7 +174,7 @@ def from_diffusers(
         >>> steps = torch.linspace(1e-4, 0.02, 1000).sub(1).neg().cumprod(0)
         >>> v = from_diffusers(lambda x, step: torch.zeros_like(x), steps)
         >>> v(torch.ones(1, 2), torch.tensor([0.5]))  # no noise: the data is x/t
-        tensor([[2.0000, 2.0000]])
+        tensor([[2., 2.]])
     """
     names = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
     if prediction_type not in names:

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from fmtutor.checking import check_callable, readable
-from fmtutor.notation import Field, PathSample, Time, align_time, batch_points, batch_time
+from fmtutor.notation import (
+    Field,
+    PathSample,
+    Time,
+    align_time,
+    as_time,
+    batch_points,
+    batch_time,
+)
 from fmtutor.paths import AffinePath
 
 __all__ = ["PREDICTIONS", "as_velocity", "convert", "ends_of", "gain", "target_of"]
@@ -42,6 +50,9 @@ def convert(
     Exact for a single draw and, since it is linear, for the means given x_t that a network learns.
 
     Args:
+        value: The prediction.
+        xt: The points.
+        path: The path.
         source: What came, one of `PREDICTIONS`.
         target: What is wanted.
         sigma_data: Standard deviation of the data, for "F".
@@ -73,8 +84,9 @@ def gain(
 ) -> Tensor:
     """Return by what an error of a prediction is multiplied in another one, c(t), like `t`.
 
-    A squared error of the target is c² times that of the source: training on the one is training
-    on the other with the weight c².
+    Arguments are those of `convert`: `path`, `source`, `target`, `sigma_data`. A squared error of
+    the target is c² times that of the source: training on the one is training on the other with
+    the weight c².
 
     Equation: eq-diffusion-gain
 
@@ -85,14 +97,15 @@ def gain(
     """
     _check(source, "source", sigma_data)
     _check(target, "target", sigma_data)
-    t = t if isinstance(t, Tensor) else torch.tensor(float(t))
-    return _solution(path, t, source, target, sigma_data)[0]
+    return _solution(path, as_time(t), source, target, sigma_data)[0]
 
 
 def target_of(
     prediction: str, path: AffinePath, *, sigma_data: float = 1.0
 ) -> Callable[[PathSample], Tensor]:
     """Return what `cfm_loss(..., target=...)` is to compare a network with that predicts this.
+
+    The `prediction` is one of `PREDICTIONS`, on a `path`, for data of deviation `sigma_data`.
 
     Equation: eq-diffusion-rows
 
@@ -113,17 +126,17 @@ def target_of(
 def ends_of(
     name: str, value: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return (x0, x1), `[b ...]`, of a prediction `value` where the scales α, σ, `[b]`, are known.
+    """Return (x0, x1) of a prediction `value` of points `xt` with the scales `alpha`, `sigma`.
 
-    Every prediction but the velocity, which needs their derivatives, too; "F" for data of unit
-    deviation.
+    The scales are `[b]`. `name` is any prediction but the velocity, which needs their derivatives,
+    too; "F" is that for data of unit deviation.
 
     Equation: eq-diffusion-rows
 
     Example:
         >>> half = torch.tensor([0.5])
         >>> ends_of("noise", torch.zeros(1, 2), torch.ones(1, 2), half, half)
-        (tensor([[0., 0.]]), tensor([[2., 2.]]))
+        (tensor([[-0., -0.]]), tensor([[2., 2.]]))
     """
     if name not in PREDICTIONS[1:]:
         raise ValueError(f"name must be one of {', '.join(PREDICTIONS[1:])}, but {name!r} came")
@@ -136,7 +149,9 @@ def ends_of(
 def as_velocity(
     network: Field, path: AffinePath, *, predicts: str, sigma_data: float = 1.0
 ) -> Field:
-    """Return the velocity field of a `network` that predicts something else, on its own path.
+    """Return the velocity field of a `network` that `predicts` something else, on its own `path`.
+
+    `sigma_data` is the standard deviation of the data, for "F".
 
     At a time where the prediction determines no velocity (the noise at t = 0 of a path of pure
     noise) the field raises.

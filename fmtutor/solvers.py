@@ -291,7 +291,9 @@ def shifted_grid(steps: int, ratio: float) -> Tensor:
 def time_grid(
     steps: int | None, t0: float | None, t1: float | None, times: Tensor | Sequence[float] | None
 ) -> Tensor:
-    """Return the times `[k]` of a solution, in float64 on the CPU: what `sample` takes them to be.
+    """Return the times `[k]` of a solution, float64, of what `sample` is given for them.
+
+    They are `times`, or `steps` equal ones from `t0` to `t1`.
 
     Example:
         >>> time_grid(2, None, 0.5, None)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fmtutor.notation import Time
-from fmtutor.paths.affine import AffinePath, VariancePreserving, as_tensor
+from fmtutor.notation import Time, as_time
+from fmtutor.paths.affine import AffinePath, VariancePreserving
 
 __all__ = ["Karras", "SubVariancePreserving", "VarianceExploding"]
 
@@ -60,11 +60,11 @@ class _Exploding(AffinePath):
 
     def alpha(self, t: Time) -> Tensor:
         """Return 1."""
-        return torch.ones_like(as_tensor(t))
+        return torch.ones_like(as_time(t))
 
     def d_alpha(self, t: Time) -> Tensor:
         """Return 0."""
-        return torch.zeros_like(as_tensor(t))
+        return torch.zeros_like(as_time(t))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class VarianceExploding(_Exploding):
 
     Example:
         >>> VarianceExploding(0.01, 100.0).sigma(torch.tensor([0.0, 0.5, 1.0]))
-        tensor([100.0000,   1.0000,   0.0100])
+        tensor([1.0000e+02, 1.0000e+00, 1.0000e-02])
     """
 
     sigma_min: float = 0.01
@@ -86,7 +86,7 @@ class VarianceExploding(_Exploding):
 
     def sigma(self, t: Time) -> Tensor:
         """Return σ_max (σ_min/σ_max)^t."""
-        return self.sigma_max * torch.exp(-self._rate * as_tensor(t))
+        return self.sigma_max * torch.exp(-self._rate * as_time(t))
 
     def d_sigma(self, t: Time) -> Tensor:
         """Return −σ log(σ_max/σ_min)."""
@@ -132,7 +132,7 @@ class Karras(_Exploding):
 
     def _root(self, t: Time) -> Tensor:
         low, high = self._ends
-        t = as_tensor(t)
+        t = as_time(t)
         return (1 - t) * high + t * low
 
     @property
