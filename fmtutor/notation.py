@@ -23,6 +23,7 @@ __all__ = [
     "Time",
     "VelocityField",
     "align_time",
+    "as_time",
     "batch_label",
     "batch_points",
     "batch_time",
@@ -104,6 +105,16 @@ class Path(Protocol):
     ) -> PathSample:
         """Draw the point between `x0` and `x1` `[b ...]` at `t`."""
         ...
+
+
+def as_time(t: Time) -> Tensor:
+    """Return a time `t` as a tensor, a float in torch's default dtype.
+
+    Example:
+        >>> as_time(0.5)
+        tensor(0.5000)
+    """
+    return t if isinstance(t, Tensor) else torch.tensor(float(t))
 
 
 def batch_time(t: Time, x: Tensor, *, unit: bool = True) -> Tensor:

@@ -37,6 +37,7 @@ __all__ = [
     "sample_stochastic",
     "shift",
     "shifted_grid",
+    "time_grid",
 ]
 
 
@@ -168,7 +169,7 @@ def sample(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, but {method!r} came")
     size = len(x0) if batch_size is None else check_count("batch_size", batch_size)
     cond = check_cond(cond, len(x0))
-    grid = _time_grid(steps, t0, t1, times)
+    grid = time_grid(steps, t0, t1, times)
 
     def travel(x: Tensor, *cond: Tensor) -> Tensor:
         field, x = _in_full_precision(conditioned(v, *cond), x)
@@ -230,7 +231,7 @@ def sample_stochastic(
     check_points(x0, "x0", finite=True)
     check_model(v, x0, "x0")
     check_callable("score", score, "a function score(v, x, t) such as path.score_from_velocity")
-    grid = _time_grid(steps, t0, t1, times)
+    grid = time_grid(steps, t0, t1, times)
     if grid[0] > grid[-1]:
         raise ValueError(
             f"the noise is added on the way to the data, but times {_brief(grid)} came"
@@ -287,6 +288,37 @@ def shifted_grid(steps: int, ratio: float) -> Tensor:
     return shift(torch.linspace(0, 1, steps + 1, dtype=torch.float64), ratio)
 
 
+def time_grid(
+    steps: int | None, t0: float | None, t1: float | None, times: Tensor | Sequence[float] | None
+) -> Tensor:
+    """Return the times `[k]` of a solution, float64, of what `sample` is given for them.
+
+    They are `times`, or `steps` equal ones from `t0` to `t1`.
+
+    Example:
+        >>> time_grid(2, None, 0.5, None)
+        tensor([0.0000, 0.2500, 0.5000], dtype=torch.float64)
+    """
+    if times is None:
+        steps = check_count("steps", 100 if steps is None else steps)
+        start, end = (0.0 if t0 is None else t0), (1.0 if t1 is None else t1)
+        times = torch.linspace(start, end, steps + 1, dtype=torch.float64)
+    elif not (steps is None and t0 is None and t1 is None):
+        raise ValueError("give either times=, or steps=, t0= and t1=, not both")
+    given = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
+    if given.ndim != 1 or len(given) < 2:
+        raise ValueError(f"times must be [k] with k at least 2, but shape {[*given.shape]} came")
+    grid = given.clamp(0, 1)
+    if bool(((grid - given).abs() > ROUNDING).any()):
+        raise ValueError(
+            f"times must lie in [0, 1] (0 is noise, 1 is data), but {_brief(given)} came"
+        )
+    step = grid.diff()
+    if not bool((step > 0).all() or (step < 0).all()):
+        raise ValueError(f"times must be strictly monotone, but {_brief(given)} came")
+    return grid
+
+
 class CountedField:
     """A velocity field whose `count` says how often it was evaluated (NFE), each batch as one.
 
@@ -330,30 +362,6 @@ def _size_of_noise(diffusion: Callable[[Tensor], Tensor | float] | float, t: Ten
     if g.ndim > 0 or (readable(g) and not bool((g >= 0) & g.isfinite())):
         raise ValueError(f"diffusion must be finite and at least 0, but g({t:g}) = {g} came")
     return g
-
-
-def _time_grid(
-    steps: int | None, t0: float | None, t1: float | None, times: Tensor | Sequence[float] | None
-) -> Tensor:
-    """Return the times `[k]` of a solution, in float64 on the CPU."""
-    if times is None:
-        steps = check_count("steps", 100 if steps is None else steps)
-        start, end = (0.0 if t0 is None else t0), (1.0 if t1 is None else t1)
-        times = torch.linspace(start, end, steps + 1, dtype=torch.float64)
-    elif not (steps is None and t0 is None and t1 is None):
-        raise ValueError("give either times=, or steps=, t0= and t1=, not both")
-    given = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
-    if given.ndim != 1 or len(given) < 2:
-        raise ValueError(f"times must be [k] with k at least 2, but shape {[*given.shape]} came")
-    grid = given.clamp(0, 1)
-    if bool(((grid - given).abs() > ROUNDING).any()):
-        raise ValueError(
-            f"times must lie in [0, 1] (0 is noise, 1 is data), but {_brief(given)} came"
-        )
-    step = grid.diff()
-    if not bool((step > 0).all() or (step < 0).all()):
-        raise ValueError(f"times must be strictly monotone, but {_brief(given)} came")
-    return grid
 
 
 def _brief(grid: Tensor) -> str:

@@ -394,10 +394,49 @@ def other_noise(x, t, m, s):
     return (m * (1 - t) ** 2 + t * s**2 * x) / ((1 - t) ** 2 + t**2 * s**2)
 
 
+# diffusion
+
+
+def path_of(a, c, t):
+    """Solve m' = −a m and V' = −2aV + c by many small steps of Heun's method."""
+    n, m, variance = 4000, torch.ones_like(t), torch.zeros_like(t)
+    h = (1 - t) / n
+    for _ in range(n):
+        m = m * (1 - a * h + (a * h) ** 2 / 2)
+        rise = c - 2 * a * variance
+        variance = variance + h * (rise + c - 2 * a * (variance + h * rise)) / 2
+    return torch.stack([m, variance.sqrt()])
+
+
+def reverse_step(x, score, f, g, h, xi):
+    """The flow's drift and half the noise's share of the score."""
+    flow = g**2 / 2 * score - f * x
+    return x + h * (flow + g**2 / 2 * score) + math.sqrt(g**2 * h) * xi
+
+
+def converted(net, x, t):
+    path = CondOT()
+    angle = torch.acos(t / torch.sqrt(t**2 + (1 - t) ** 2))
+    noise = net(x * (angle.cos() / t)[:, None], 1000 * angle / (math.pi / 2))
+    return path.velocity_from_score(-noise / (1 - t)[:, None], x, t)
+
+
+def euler_width(alpha, sigma, d_alpha, d_sigma, w):
+    x = 1.0
+    for a, s, da, ds in zip(alpha, sigma, d_alpha, d_sigma, strict=True):
+        gain = a * w**2 / (a**2 * w**2 + s**2)  # of E[x1 | x]
+        x = x + (da * gain * x + ds * (x - a * gain * x) / s) / len(alpha)
+    return x / w
+
+
 RIGHT = {
     "analysis.grade_rate": rate,
     "analysis.grade_coarse": coarse,
     "analysis.grade_potential": potential,
+    "diffusion.grade_checkpoint": converted,
+    "diffusion.grade_forward": path_of,
+    "diffusion.grade_reverse": reverse_step,
+    "diffusion.grade_schedule": euler_width,
     "continuity.grade_crossing": lambda c, w: w - torch.distributions.Normal(0.0, 1.0).cdf(-c),
     "continuity.grade_velocity_from_cdf": velocity_from_cdf,
     "continuity.grade_residual": residual,

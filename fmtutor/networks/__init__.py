@@ -1,5 +1,6 @@
 """Networks for velocity fields: called as v(x, t), with a condition v(x, t, condition)."""
 
+from fmtutor.networks.coupling_layers import RealNVP
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
 from fmtutor.networks.registry import PictureNetwork, architecture, kind_of
@@ -8,6 +9,7 @@ from fmtutor.networks.unet import UNet, UNetConfig
 __all__ = [
     "MLP",
     "PictureNetwork",
+    "RealNVP",
     "TimeEmbedding",
     "UNet",
     "UNetConfig",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fmtutor.checking import readable
-from fmtutor.notation import PathSample, Time, align_time, batch_points, batch_time
+from fmtutor.notation import PathSample, Time, align_time, as_time, batch_points, batch_time
 
 __all__ = ["AffinePath", "CondOT", "Cosine", "VariancePreserving"]
 
@@ -165,21 +165,21 @@ class CondOT(AffinePath):
 
     def alpha(self, t: Time) -> Tensor:
         """Return t."""
-        return _tensor(t)
+        return as_time(t)
 
     def sigma(self, t: Time) -> Tensor:
         """Return 1 − (1 − σ_min) t."""
-        t = _tensor(t)
+        t = as_time(t)
         # Not 1 − (1 − σ_min) t, whose rounding error would be all of σ(1).
         return (1 - t) + self.sigma_min * t if self.sigma_min else 1 - t
 
     def d_alpha(self, t: Time) -> Tensor:
         """Return 1."""
-        return torch.ones_like(_tensor(t))
+        return torch.ones_like(as_time(t))
 
     def d_sigma(self, t: Time) -> Tensor:
         """Return −(1 − σ_min)."""
-        return torch.full_like(_tensor(t), -(1 - self.sigma_min))
+        return torch.full_like(as_time(t), -(1 - self.sigma_min))
 
 
 @dataclass(frozen=True)
@@ -197,11 +197,11 @@ class Cosine(AffinePath):
 
     def alpha(self, t: Time) -> Tensor:
         """Return sin(πt/2)."""
-        return torch.sin(0.5 * math.pi * _tensor(t))
+        return torch.sin(0.5 * math.pi * as_time(t))
 
     def sigma(self, t: Time) -> Tensor:
         """Return cos(πt/2) as sin(π(1 − t)/2), so that σ(1) = 0."""
-        return torch.sin(0.5 * math.pi * (1 - _tensor(t)))
+        return torch.sin(0.5 * math.pi * (1 - as_time(t)))
 
     def d_alpha(self, t: Time) -> Tensor:
         """Return (π/2) cos(πt/2)."""
@@ -237,7 +237,7 @@ class VariancePreserving(AffinePath):
             )
 
     def _integral(self, t: Time) -> Tensor:
-        s = 1 - _tensor(t)
+        s = 1 - as_time(t)
         return s * self.beta_min + 0.5 * s.square() * (self.beta_max - self.beta_min)
 
     def alpha(self, t: Time) -> Tensor:
@@ -250,7 +250,7 @@ class VariancePreserving(AffinePath):
 
     def d_alpha(self, t: Time) -> Tensor:
         """Return ½ β(t) α(t)."""
-        s = 1 - _tensor(t)
+        s = 1 - as_time(t)
         return 0.5 * (self.beta_min + s * (self.beta_max - self.beta_min)) * self.alpha(t)
 
     def d_sigma(self, t: Time) -> Tensor:
@@ -260,10 +260,6 @@ class VariancePreserving(AffinePath):
     def half_d_variance(self, t: Time) -> Tensor:
         """Return σσ' = −αα'."""
         return -self.alpha(t) * self.d_alpha(t)
-
-
-def _tensor(t: Time) -> Tensor:
-    return t if isinstance(t, Tensor) else torch.tensor(float(t))
 
 
 def _finite(values: Tensor) -> bool:
