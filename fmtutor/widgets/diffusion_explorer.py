@@ -147,7 +147,8 @@ class DiffusionExplorer(LiveFigure):
         swept = torch.stack([self._ends(schedule=place) for place in _places()])[:, :TRAILS]
         ax.plot(swept[..., 0], swept[..., 1], color=COLORS["exact"], lw=2.2)
         moves = (swept - swept[0]).norm(dim=2).max() > STILL
-        ax.set_title(f"the schedule moves {'the end points' if moves else 'no end point'}")
+        what = "the ends" if moves else "no end"
+        ax.set_title(f"{NAMES[self.sampler]}: the schedule moves {what}")
         ax.plot(*tracks[-1].T, "o", ms=4, color=ink, mec=COLORS["exact"], mew=0.6, zorder=4)
 
     def _draw_curves(self, ax: Axes) -> None:

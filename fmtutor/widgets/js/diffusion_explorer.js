@@ -156,7 +156,8 @@ function build(fig) {
     plane.stroke(style);
   }
 
-  function drawPlane(ink, swept) {
+  function drawPlane(sampler, swept) {
+    const ink = inks[sampler];
     const some = (x) => x.subarray(0, 2 * trails);
     plane.clip(() => {
       drawHeat(plane, heat, CELLS, { alpha: 0.8 });
@@ -170,8 +171,8 @@ function build(fig) {
     });
     if (swept.length < places.length) return; // more is to come
     const far = Math.max(...swept.map((x) => distances(x, swept[0]).at(-1)));
-    const what = far > still ? "the end points" : "no end point";
-    plane.title(`the schedule moves ${what}`, { dy: -10, bold: true });
+    const what = far > still ? "the ends" : "no end";
+    plane.title(`${names[sampler]}: the schedule moves ${what}`, { dy: -10, bold: true });
   }
 
   function drawBill([sampler, grid, steps]) {
@@ -218,7 +219,7 @@ function build(fig) {
     const swept = places
       .filter((place) => bench.known(sampler, grid, steps, place))
       .map((place) => bench.ends(sampler, grid, steps, place));
-    drawPlane(inks[sampler], swept);
+    drawPlane(sampler, swept);
     drawBill([sampler, grid, steps]);
     const end = ways.at(-1);
     const moved = typical(end, bench.ends(sampler, grid, steps, 0));
