@@ -33,6 +33,7 @@ CASES = {
     "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
     "SolverLab": Case({}, knobs=("x₀",)),
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
+    "DiffusionExplorer": Case({}, play="Sweep the schedule"),
     "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),
     # The learning rate tells in what is learned afterwards.
     "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),

@@ -98,7 +98,8 @@ LIGHT_INK = f"""
   return false;
 }}
 """
-INKED = ("PathExplorer", "PosteriorExplorer", "StripExplorer")  # they draw with the ink of the text
+# They draw with the ink of the text.
+INKED = ("DiffusionExplorer", "PathExplorer", "PosteriorExplorer", "StripExplorer")
 
 
 @those()

@@ -47,6 +47,11 @@ FIGURES = {
         {"batch_size": 12},
         {"time": 0.8, "seed": 4, "batch_size": 9, "marks": False, "view": "flow"},
     ),
+    "DiffusionExplorer": (
+        {},
+        {"schedule": 1.4, "sampler": "2m", "grid": "time", "steps": 12},
+        {"sampler": "ancestral"},
+    ),
     "GuidanceExplorer": (
         {"particles": 100},
         {"time": 0.5, "scale": 6.0, "label": "2", "particles": 50, "arrows": True},

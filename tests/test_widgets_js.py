@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -30,9 +31,10 @@ from fmtutor import (
     widgets,
 )
 from fmtutor.data import DATASETS, cluster_means
+from fmtutor.exponential import sample_exponential
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
-from fmtutor.widgets import digit_painter, flow_player
+from fmtutor.widgets import digit_painter, flow_player, schedules
 from fmtutor.widgets.base import joined_module
 from fmtutor.widgets.packing import pack_floats, pack_mixture, pack_network, pack_path
 from fmtutor.widgets.rng import Random
@@ -265,6 +267,36 @@ def strips_case(points, sigma_min, end=0.98):
     }
 
 
+def exponential_case(place, grid, sampler, steps=7):
+    """Ends on a schedule after each number of steps, by the package's sampler."""
+    path = schedules.schedule_at(place)
+    times = schedules.times_on(path, grid, steps)
+    x0 = path.sigma(times[0]) * normal(5, 2, seed=19)
+    field = schedules.mixture().velocity(path)
+
+    def end(first):
+        if sampler == "euler":
+            return sample(field, x0, times=first)
+        method = "ddim" if sampler == "ancestral" else sampler
+        noise = Random(20)  # in place of torch's own: the page draws the same
+        drawn = patch("fmtutor.exponential.torch.randn", lambda s, **_: noise.normals(*s).double())
+        with drawn:
+            eta = float(sampler == "ancestral")
+            return sample_exponential(field, x0, path=path, method=method, eta=eta, times=first)
+
+    return {
+        "place": place,
+        "grid": grid,
+        "sampler": sampler,
+        "steps": steps,
+        "x0": x0,
+        "seed": 20,
+        "times": times,
+        "span": schedules.SPAN,
+        "ends": [end(times[:k]) for k in range(2, steps + 2)],
+    }
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -303,6 +335,14 @@ def write_fixtures(file):
         + [solver_case("heun", 6, 1.0, 0.0), solver_case("rk4", 4, 0.2, 0.7)],
         "strips": [
             strips_case(*case) for case in (((-1.0, 1.0), 0.0), ((1.5, -0.3), 0.25), ((1, 1), 0.0))
+        ],
+        "schedules": [pack_path(path) for path in schedules.SCHEDULES.values()],
+        "explored": pack_mixture(schedules.mixture()),
+        "exponential": [
+            exponential_case(place, grid, sampler)
+            for place in (0, 0.3, 1, 1.8, 2)
+            for grid in schedules.GRIDS
+            for sampler in schedules.SAMPLERS
         ],
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),
@@ -348,7 +388,7 @@ def test_the_weights_that_ship_mean_what_they_meant(name):
 
 def test_every_javascript_test_is_found():
     names = {file.name.split(".")[0] for file in MODULES}
-    assert names >= {"figure", "network", "oracles", "random", "strips"}
+    assert names >= {"exponential", "figure", "network", "oracles", "random", "strips"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name.split(".")[0])

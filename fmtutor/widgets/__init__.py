@@ -5,6 +5,7 @@ One Python class and one module of JavaScript a figure, in `js/`, where what the
 
 from fmtutor.widgets.continuity_explorer import ContinuityExplorer
 from fmtutor.widgets.coupling_explorer import CouplingExplorer
+from fmtutor.widgets.diffusion_explorer import DiffusionExplorer
 from fmtutor.widgets.digit_painter import DigitPainter
 from fmtutor.widgets.flow_player import FlowPlayer
 from fmtutor.widgets.gradient_explorer import GradientExplorer
@@ -18,6 +19,7 @@ from fmtutor.widgets.strip_explorer import StripExplorer
 __all__ = [
     "ContinuityExplorer",
     "CouplingExplorer",
+    "DiffusionExplorer",
     "DigitPainter",
     "FlowPlayer",
     "GradientExplorer",
