@@ -174,7 +174,7 @@ def from_diffusers(
         >>> steps = torch.linspace(1e-4, 0.02, 1000).sub(1).neg().cumprod(0)
         >>> v = from_diffusers(lambda x, step: torch.zeros_like(x), steps)
         >>> v(torch.ones(1, 2), torch.tensor([0.5]))  # no noise: the data is x/t
-        tensor([[2., 2.]])
+        tensor([[2.0000, 2.0000]])
     """
     names = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
     if prediction_type not in names:

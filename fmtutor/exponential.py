@@ -26,7 +26,7 @@ from fmtutor.checking import (
 from fmtutor.clocks import log_snr, time_of_log_snr
 from fmtutor.notation import Field, VelocityField, conditioned
 from fmtutor.paths import AffinePath, CondOT
-from fmtutor.solvers import time_grid
+from fmtutor.solvers import in_full_precision, time_grid
 
 __all__ = ["EXPONENTIAL", "sample_exponential", "times_of_log_snr"]
 
@@ -60,6 +60,7 @@ def sample_exponential(
     t0: float | None = None,
     t1: float | None = None,
     times: Tensor | Sequence[float] | None = None,
+    return_path: bool = False,
     seed: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -93,11 +94,10 @@ def sample_exponential(
     check_model(v, x0, "x0")
     check_has("path", path, "data_from_velocity", "an affine path such as CondOT()")
     _check_settings(method, eta, churn)
-    grid = time_grid(steps, t0, t1, times)
-    if grid[0] > grid[-1]:
-        raise ValueError("the way is from noise to data, but the times decrease")
+    grid = time_grid(steps, t0, t1, times, increasing=True)
     random = as_generator(seed, generator, x0.device)
-    field, x = conditioned(v, *check_cond(cond, len(x0))), x0
+    field, x = in_full_precision(conditioned(v, *check_cond(cond, len(x0))), x0)
+    points = [x]
     last: tuple[Tensor, Tensor] | None = None  # prediction and step in log(α/σ) before
     with torch.no_grad():
         for start, stop in zip(_scales(path, grid[:-1]), _scales(path, grid[1:]), strict=True):
@@ -111,7 +111,8 @@ def sample_exponential(
                 x = _heun(field, x, data, now, stop, path)
             else:
                 x = _ddim(x, data, now, stop)
-    return x
+            points = [*points, x] if return_path else [x]
+    return (torch.stack(points) if return_path else x).to(x0.dtype)
 
 
 def times_of_log_snr(path: AffinePath, first: float, last: float, steps: int) -> Tensor:

@@ -136,14 +136,16 @@ def ends_of(
     Example:
         >>> half = torch.tensor([0.5])
         >>> ends_of("noise", torch.zeros(1, 2), torch.ones(1, 2), half, half)
-        (tensor([[-0., -0.]]), tensor([[2., 2.]]))
+        (tensor([[0., 0.]]), tensor([[2., 2.]]))
     """
     if name not in PREDICTIONS[1:]:
         raise ValueError(f"name must be one of {', '.join(PREDICTIONS[1:])}, but {name!r} came")
     alpha, sigma = align_time(alpha, xt), align_time(sigma, xt)
-    p, q = _fixed_row(name, alpha, sigma)
-    determinant = p * sigma - q * alpha
-    return (p * xt - alpha * value) / determinant, (sigma * value - q * xt) / determinant
+    given = _fixed_row(name, alpha, sigma)
+    zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
+    solved = [_solve(given, wanted, alpha, sigma) for wanted in ((zero, one), (one, zero))]
+    x0, x1 = (of_value * value + of_point * xt for of_value, of_point in solved)
+    return x0, x1
 
 
 def as_velocity(
@@ -192,16 +194,22 @@ def _fixed_row(name: str, alpha: Tensor, sigma: Tensor, s: float = 1.0) -> tuple
     return rows[name]
 
 
+def _solve(
+    given: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor], alpha: Tensor, sigma: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the coefficients of p x1 + q x0, given, and of α x1 + σ x0 in r x1 + s x0, wanted."""
+    (p, q), (r, s) = given, wanted
+    determinant = p * sigma - q * alpha
+    return (r * sigma - s * alpha) / determinant, (p * s - q * r) / determinant
+
+
 def _solution(
     path: AffinePath, t: Tensor, source: str, target: str, sigma_data: float
 ) -> tuple[Tensor, Tensor]:
     """Return the coefficients of the given prediction and of x_t in the one that is wanted."""
     alpha, sigma = path.alpha(t), path.sigma(t)
-    # The value is p x1 + q x0 and x_t = α x1 + σ x0; what is wanted is r x1 + s x0.
-    p, q = _row(source, path, t, sigma_data)
-    r, s = _row(target, path, t, sigma_data)
-    determinant = p * sigma - q * alpha
-    of_value, of_point = (r * sigma - s * alpha) / determinant, (p * s - q * r) / determinant
+    given, wanted = (_row(name, path, t, sigma_data) for name in (source, target))
+    of_value, of_point = _solve(given, wanted, alpha, sigma)
     if readable(t) and not bool((of_value.isfinite() & of_point.isfinite()).all()):
         raise ValueError(
             f"{source!r} does not determine {target!r} everywhere on {path}: it says nothing of it "

@@ -32,6 +32,7 @@ __all__ = [
     "TABLEAUX",
     "CountedField",
     "Tableau",
+    "in_full_precision",
     "runge_kutta_step",
     "sample",
     "sample_stochastic",
@@ -172,7 +173,7 @@ def sample(
     grid = time_grid(steps, t0, t1, times)
 
     def travel(x: Tensor, *cond: Tensor) -> Tensor:
-        field, x = _in_full_precision(conditioned(v, *cond), x)
+        field, x = in_full_precision(conditioned(v, *cond), x)
         if method == "dopri5":
             path = _dopri5(field, x, grid if return_path else grid[[0, -1]], rtol, atol)
             points = [*(path if project is None else map(project, path))]
@@ -231,13 +232,9 @@ def sample_stochastic(
     check_points(x0, "x0", finite=True)
     check_model(v, x0, "x0")
     check_callable("score", score, "a function score(v, x, t) such as path.score_from_velocity")
-    grid = time_grid(steps, t0, t1, times)
-    if grid[0] > grid[-1]:
-        raise ValueError(
-            f"the noise is added on the way to the data, but times {_brief(grid)} came"
-        )
+    grid = time_grid(steps, t0, t1, times, increasing=True)
     random = as_generator(seed, generator, x0.device)
-    field, x = _in_full_precision(conditioned(v, *check_cond(cond, len(x0))), x0)
+    field, x = in_full_precision(conditioned(v, *check_cond(cond, len(x0))), x0)
     points = [x]
     with torch.no_grad():
         for t, h in zip(grid.to(x), grid.diff().tolist(), strict=False):
@@ -289,11 +286,17 @@ def shifted_grid(steps: int, ratio: float) -> Tensor:
 
 
 def time_grid(
-    steps: int | None, t0: float | None, t1: float | None, times: Tensor | Sequence[float] | None
+    steps: int | None,
+    t0: float | None,
+    t1: float | None,
+    times: Tensor | Sequence[float] | None,
+    *,
+    increasing: bool = False,
 ) -> Tensor:
     """Return the times `[k]` of a solution, float64, of what `sample` is given for them.
 
-    They are `times`, or `steps` equal ones from `t0` to `t1`.
+    They are `times`, or `steps` equal ones from `t0` to `t1`; with `increasing` those of the way
+    back are refused.
 
     Example:
         >>> time_grid(2, None, 0.5, None)
@@ -316,6 +319,10 @@ def time_grid(
     step = grid.diff()
     if not bool((step > 0).all() or (step < 0).all()):
         raise ValueError(f"times must be strictly monotone, but {_brief(given)} came")
+    if increasing and step[0] < 0:
+        raise ValueError(
+            f"the way leads from the noise to the data, but times {_brief(given)} came"
+        )
     return grid
 
 
@@ -339,10 +346,15 @@ class CountedField:
         return self.v(x, t, *cond)
 
 
-def _in_full_precision(v: VelocityField, x: Tensor) -> tuple[VelocityField, Tensor]:
-    """Return a field and points in float32 where the points come in half precision.
+def in_full_precision(v: VelocityField, x: Tensor) -> tuple[VelocityField, Tensor]:
+    """Return a field `v` and points `x` in float32 where the points come in half precision.
 
     Steps far smaller than the points round to nothing there.
+
+    Example:
+        >>> field, x = in_full_precision(lambda x, t: x, torch.ones(1, 2).bfloat16())
+        >>> x.dtype
+        torch.float32
     """
     dtype, full = x.dtype, torch.promote_types(x.dtype, torch.float32)
     if dtype == full:

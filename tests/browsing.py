@@ -327,6 +327,16 @@ def readout(page, index=0):
     return page.locator(".fm-figure .fm-readout").nth(index).inner_text()
 
 
+def numbers(text):
+    """Return the numbers of a line of text."""
+    return [float(value) for value in re.findall(r"-?\d+(?:\.\d+)?", text.replace("−", "-"))]
+
+
+def decimals(text):
+    """Return the numbers of a line of text, those with a decimal point."""
+    return [float(value) for value in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
+
+
 def change(**values):
     """Return what puts values into the state of a page's figures, whether they fit or not."""
 

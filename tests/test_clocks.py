@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from diffusion_cases import F64, MIXTURE, PATHS
 
-from fmtutor import CondOT, Cosine, GaussianMixture, VariancePreserving, sample
+from fmtutor import CondOT, Cosine, VariancePreserving, sample
 from fmtutor.clocks import (
     forward_sde,
     from_diffusers,
@@ -16,21 +17,7 @@ from fmtutor.clocks import (
 )
 from fmtutor.paths import Karras, SubVariancePreserving, VarianceExploding
 
-F64 = torch.float64
-PATHS = [
-    CondOT(),
-    Cosine(),
-    VariancePreserving(),
-    SubVariancePreserving(),
-    VarianceExploding(),
-    Karras(),
-]
 every_path = pytest.mark.parametrize("path", PATHS, ids=str)
-MIXTURE = GaussianMixture(
-    torch.tensor([[-2.0, 1.0], [1.8, 2.0], [1.0, -1.8]], dtype=F64),
-    torch.tensor([0.3, 0.4, 0.5]),
-    torch.tensor([0.5, 0.3, 0.2]),
-)
 FIELD = MIXTURE.velocity(CondOT())
 
 

@@ -1,19 +1,24 @@
 """The coupling explorer: its traits, its picture, and the live figure in a browser."""
 
-import re
-
 import pytest
 import torch
-from browsing import change, control, ink, no_buffers, pictures_stay, poison, readout, says, slide
+from browsing import (
+    change,
+    control,
+    ink,
+    no_buffers,
+    numbers,
+    pictures_stay,
+    poison,
+    readout,
+    says,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor.paths import BridgePath
 from fmtutor.widgets import CouplingExplorer
 from fmtutor.widgets.coupling_explorer import PAIRINGS, WIDTH
-
-
-def numbers(text):
-    return [float(value) for value in re.findall(r"-?\d+(?:\.\d+)?", text.replace("−", "-"))]
 
 
 def expected(figure):

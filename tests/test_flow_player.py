@@ -1,10 +1,19 @@
 """The flow player: its traits, its picture, and the live figure in a browser."""
 
-import re
-
 import pytest
 import torch
-from browsing import change, control, ink, no_buffers, pictures_stay, poison, readout, says, slide
+from browsing import (
+    change,
+    control,
+    decimals,
+    ink,
+    no_buffers,
+    pictures_stay,
+    poison,
+    readout,
+    says,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor.data import DATASETS
@@ -21,10 +30,6 @@ def expected(figure, time):
     x = figure.positions(time)
     mean, spread = x.mean(0), (x - x.mean(0)).square().sum(1).mean().sqrt()
     return [time, *mean.tolist(), spread.item()]
-
-
-def numbers(text):
-    return [float(value) for value in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
 
 
 def test_the_defaults_and_what_can_be_set():
@@ -95,7 +100,7 @@ def test_alive_and_as_the_package_computes_it(live):
     seen = [ink(page)]
     for time in (0.0, 0.5, 0.86):
         slide(page, "time t", time)
-        found, wanted = numbers(readout(page)), expected(figure, time)
+        found, wanted = decimals(readout(page)), expected(figure, time)
         assert found == pytest.approx(wanted, abs=0.0051), time
         seen.append(ink(page))
     assert len({tuple(s) for s in seen}) == 4, "the slider changes the picture"
@@ -116,7 +121,7 @@ def test_menu_boxes_and_number_of_particles(live):
     slide(page, "particles", 300)
     says(page, r"t = 1\.00")
     moons = FlowPlayer("moons", datasets=("moons",), particles=300)
-    assert numbers(readout(page)) == pytest.approx(expected(moons, 1.0), abs=0.0051)
+    assert decimals(readout(page)) == pytest.approx(expected(moons, 1.0), abs=0.0051)
     assert "moons" in page.locator("canvas").get_attribute("aria-label")
     assert not page.trouble, page.trouble
 

@@ -1,21 +1,15 @@
 """The path explorer: its traits, its picture, and the live figure in a browser."""
 
 import math
-import re
 
 import pytest
 import torch
-from browsing import change, control, drawn, ink, pictures_stay, readout, slide
+from browsing import change, control, decimals, drawn, ink, pictures_stay, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, VariancePreserving
 from fmtutor.widgets import PathExplorer
 from fmtutor.widgets.path_explorer import PLANE, SCHEDULES
-
-
-def numbers(text):
-    """Return the numbers of a line of text, those with a decimal point."""
-    return [float(value) for value in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
 
 
 def expected(figure):
@@ -111,7 +105,7 @@ def test_alive_and_as_the_package_computes_it(live):
         if schedule == "CondOT":
             slide(page, "σ_min", sigma_min)
         state = PathExplorer(schedule=schedule, time=time, sigma_min=sigma_min)
-        assert numbers(readout(page)) == pytest.approx(expected(state), abs=0.0051), schedule
+        assert decimals(readout(page)) == pytest.approx(expected(state), abs=0.0051), schedule
         seen.append(ink(page))
     assert len({tuple(s) for s in seen}) == 5, "each of them changes the picture"
     control(page, "path").select_option("VariancePreserving")
@@ -165,20 +159,20 @@ def test_the_ends_are_dragged_by_mouse_and_by_keyboard(live):
     page.mouse.move(x - 80, y + 60, steps=4)
     page.mouse.up()
     assert ink(page) != before
-    x1 = tuple(numbers(knob.get_attribute("aria-valuetext")))
+    x1 = tuple(decimals(knob.get_attribute("aria-valuetext")))
     assert x1[0] < 2.5
     assert x1[1] < 0.5
-    assert numbers(readout(page)) == pytest.approx(expected(PathExplorer(x1=x1)), abs=0.0051)
+    assert decimals(readout(page)) == pytest.approx(expected(PathExplorer(x1=x1)), abs=0.0051)
     page.get_by_role("slider", name="x0, noise").focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Shift+ArrowUp")
     state = PathExplorer(x0=(-0.9, -1.1), x1=x1)
-    assert numbers(readout(page)) == pytest.approx(expected(state), abs=0.0051)
+    assert decimals(readout(page)) == pytest.approx(expected(state), abs=0.0051)
     for _ in range(12):
         page.keyboard.press("Shift+ArrowRight")
     drawn(page)
     assert (
-        numbers(page.get_by_role("slider", name="x0").get_attribute("aria-valuetext"))[0]
+        decimals(page.get_by_role("slider", name="x0").get_attribute("aria-valuetext"))[0]
         == (PLANE[0][1])
     ), "it stays in the plane"
     page.get_by_role("slider", name="time on the curves").focus()

@@ -8,6 +8,7 @@ import torch
 from browsing import (
     change,
     control,
+    decimals,
     ink,
     pictures_stay,
     reaches,
@@ -25,11 +26,6 @@ from fmtutor.widgets import PosteriorExplorer
 from fmtutor.widgets.posterior_explorer import DATA, END
 
 
-def numbers(text):
-    """Return the numbers of a line of text, those with a decimal point."""
-    return [float(value) for value in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
-
-
 def expected(figure):
     """Return what the line of text says, from the package."""
     largest = figure.weights().max().item()
@@ -38,7 +34,7 @@ def expected(figure):
 
 def same(page, figure):
     """Whether the line of text is that of a state."""
-    return numbers(readout(page)) == pytest.approx(expected(figure), abs=0.0051)
+    return decimals(readout(page)) == pytest.approx(expected(figure), abs=0.0051)
 
 
 def knob(page, name):
@@ -48,7 +44,7 @@ def knob(page, name):
 
 def place(page, name):
     """Return where a point to drag is."""
-    return tuple(numbers(knob(page, name).get_attribute("aria-valuetext")))
+    return tuple(decimals(knob(page, name).get_attribute("aria-valuetext")))
 
 
 def test_the_defaults_and_what_can_be_set():

@@ -10,6 +10,7 @@ from browsing import (
     change,
     control,
     ink,
+    numbers,
     pictures_stay,
     reaches,
     readout,
@@ -23,11 +24,6 @@ from traitlets import TraitError
 from fmtutor import sample
 from fmtutor.widgets import StripExplorer
 from fmtutor.widgets.strip_explorer import END
-
-
-def numbers(text):
-    """Return the numbers of a line of text."""
-    return [float(value) for value in re.findall(r"-?\d+(?:\.\d+)?", text.replace("−", "-"))]
 
 
 def expected(figure):

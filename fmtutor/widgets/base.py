@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from fmtutor.plotting import use_style
 from fmtutor.widgets.bundle import joined_module, joined_style
 
-__all__ = ["Finite", "LiveFigure", "joined_module", "joined_style"]
+__all__ = ["Finite", "LiveFigure", "joined_module", "joined_style", "one_of"]
 
 _WIDTH = 7.6  # inches, that of every figure of the book
 
@@ -99,6 +99,13 @@ class LiveFigure(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**options) or ({"text/plain": repr(self)}, {})
         data["image/png"] = base64.b64encode(self.picture()).decode("ascii")
         return data, metadata
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> str:
+    """Return a trait's `value` if it is one of the `known` ones; else refuse it by its `name`."""
+    if value not in (known := list(known)):
+        raise traitlets.TraitError(f"{name} must be one of {', '.join(known)}, but {value!r} came")
+    return value
 
 
 def _brief(value: object) -> str:

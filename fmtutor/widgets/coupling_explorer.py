@@ -16,7 +16,7 @@ from fmtutor.metrics import bending
 from fmtutor.notation import Time, VelocityField
 from fmtutor.plotting import COLORS, blend, scatter
 from fmtutor.solvers import sample
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite, LiveFigure, one_of
 from fmtutor.widgets.packing import pack_floats
 from fmtutor.widgets.rng import Random
 
@@ -82,12 +82,7 @@ class CouplingExplorer(LiveFigure):
 
     @traitlets.validate("view")
     def _valid_view(self, proposal: dict[str, Any]) -> str:
-        if proposal["value"] not in VIEWS:
-            known = ", ".join(VIEWS)
-            raise traitlets.TraitError(
-                f"view must be one of {known}, but {proposal['value']!r} came"
-            )
-        return str(proposal["value"])
+        return one_of("view", proposal["value"], VIEWS)
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Return the noise and the data as they were drawn, each `[b 2]`."""

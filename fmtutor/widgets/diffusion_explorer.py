@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fmtutor.plotting import COLORS, density, scatter, trajectories
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite, LiveFigure, one_of
 from fmtutor.widgets.packing import pack_mixture, pack_path
 from fmtutor.widgets.schedules import (
     FINE,
@@ -103,11 +103,11 @@ class DiffusionExplorer(LiveFigure):
 
     @traitlets.validate("sampler")
     def _valid_sampler(self, proposal: dict[str, Any]) -> str:
-        return _one_of("sampler", proposal["value"], NAMES)
+        return one_of("sampler", proposal["value"], NAMES)
 
     @traitlets.validate("grid")
     def _valid_grid(self, proposal: dict[str, Any]) -> str:
-        return _one_of("grid", proposal["value"], GRIDS)
+        return one_of("grid", proposal["value"], GRIDS)
 
     def positions(self) -> Tensor:
         """Return the points at each time over √(α² + σ²), `[steps + 1, 101, 2]`."""
@@ -177,9 +177,3 @@ def _places() -> list[float]:
 
 def _distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm(dim=1).median())
-
-
-def _one_of(name: str, value: str, known: Any) -> str:
-    if value not in known:
-        raise traitlets.TraitError(f"{name} must be one of {', '.join(known)}, but {value!r} came")
-    return value

@@ -20,7 +20,7 @@ from fmtutor.networks import MLP
 from fmtutor.notation import VelocityField
 from fmtutor.plotting import COLORS, blend
 from fmtutor.solvers import TABLEAUX, sample
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite, LiveFigure, one_of
 from fmtutor.widgets.packing import build_network, pack_network
 from fmtutor.widgets.rng import Random
 
@@ -106,11 +106,7 @@ class DigitPainter(LiveFigure):
 
     @traitlets.validate("method")
     def _valid_method(self, proposal: dict[str, Any]) -> str:
-        if proposal["value"] not in METHODS:
-            raise traitlets.TraitError(
-                f"method must be one of {', '.join(METHODS)}, but {proposal['value']!r} came"
-            )
-        return str(proposal["value"])
+        return one_of("method", proposal["value"], METHODS)
 
     @property
     def evaluations(self) -> int:

@@ -16,7 +16,7 @@ from fmtutor.data import DATASETS
 from fmtutor.networks import MLP
 from fmtutor.plotting import arrows, blend, scatter, trajectories
 from fmtutor.solvers import sample
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite, LiveFigure, one_of
 from fmtutor.widgets.packing import build_network, pack_network
 from fmtutor.widgets.rng import Random
 
@@ -110,11 +110,7 @@ class FlowPlayer(LiveFigure):
 
     @traitlets.validate("dataset")
     def _valid_dataset(self, proposal: dict[str, Any]) -> str:
-        if proposal["value"] not in self.datasets:
-            raise traitlets.TraitError(
-                f"dataset must be one of {', '.join(self.datasets)}, but {proposal['value']!r} came"
-            )
-        return str(proposal["value"])
+        return one_of("dataset", proposal["value"], self.datasets)
 
     @traitlets.observe("datasets")
     def _pack_networks(self, _change: object) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fmtutor.paths import AffinePath, CondOT, Cosine, PathSample, VariancePreserving
 from fmtutor.plotting import COLORS, blend, scatter
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite, LiveFigure, one_of
 from fmtutor.widgets.rng import Random
 
 __all__ = ["SCHEDULES", "PathExplorer"]
@@ -66,11 +66,7 @@ class PathExplorer(LiveFigure):
 
     @traitlets.validate("schedule")
     def _valid_schedule(self, proposal: dict[str, Any]) -> str:
-        if proposal["value"] not in SCHEDULES:
-            raise traitlets.TraitError(
-                f"schedule must be one of {', '.join(SCHEDULES)}, but {proposal['value']!r} came"
-            )
-        return str(proposal["value"])
+        return one_of("schedule", proposal["value"], SCHEDULES)
 
     @traitlets.validate("x0", "x1")
     def _valid_point(self, proposal: dict[str, Any]) -> tuple[float, ...]:

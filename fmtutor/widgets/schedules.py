@@ -124,16 +124,7 @@ def times_on(path: AffinePath, grid: str, steps: int) -> Tensor:
 @cache
 def ends(sampler: str, grid: str, steps: int, place: float) -> Tensor:
     """Return where the points end on a schedule, `[POINTS, 2]`."""
-    path = schedule_at(place)
-    times = times_on(path, grid, steps)
-    field, x0 = mixture().velocity(path), path.sigma(times[0]) * _noise()
-    if sampler == "euler":
-        x: Tensor = sample(field, x0, times=times)
-    elif sampler == "ancestral":
-        x = _ancestral(path, times, x0)[-1]
-    else:
-        x = sample_exponential(field, x0, path=path, method=sampler, times=times)
-    return _unscaled(path, times[-1:], x[None])[0]
+    return ways(sampler, grid, steps, place)[-1]
 
 
 def ways(sampler: str, grid: str, steps: int, place: float) -> Tensor:
@@ -145,10 +136,8 @@ def ways(sampler: str, grid: str, steps: int, place: float) -> Tensor:
         x = sample(field, x0, times=times, return_path=True)
     elif sampler == "ancestral":
         x = _ancestral(path, times, x0)
-    else:  # it gives its end alone, that of each beginning of the grid
-        begun = [times[:k] for k in range(2, steps + 2)]
-        now = [sample_exponential(field, x0, path=path, method=sampler, times=t) for t in begun]
-        x = torch.stack([x0, *now])
+    else:
+        x = sample_exponential(field, x0, path=path, method=sampler, times=times, return_path=True)
     return _unscaled(path, times, x)
 
 

@@ -14,7 +14,7 @@ from fmtutor.oracles import GaussianMixture
 from fmtutor.paths import CondOT
 from fmtutor.plotting import COLORS, density, scatter, trajectories
 from fmtutor.solvers import TABLEAUX, sample
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite, LiveFigure, one_of
 from fmtutor.widgets.packing import pack_mixture
 from fmtutor.widgets.rng import Random
 
@@ -120,11 +120,11 @@ class SolverLab(LiveFigure):
 
     @traitlets.validate("method")
     def _valid_method(self, proposal: dict[str, Any]) -> str:
-        return _one_of("method", proposal["value"], TABLEAUX)
+        return one_of("method", proposal["value"], TABLEAUX)
 
     @traitlets.validate("dataset")
     def _valid_dataset(self, proposal: dict[str, Any]) -> str:
-        return _one_of("dataset", proposal["value"], MIXTURES)
+        return one_of("dataset", proposal["value"], MIXTURES)
 
     @traitlets.validate("x0")
     def _valid_x0(self, proposal: dict[str, Any]) -> tuple[float, float]:
@@ -191,9 +191,3 @@ class SolverLab(LiveFigure):
         low, high = (10**power for power in ERRORS)
         bill.set(xlabel="evaluations (NFE)", title="error of a typical point", ylim=(low, high))
         bill.legend(loc="lower left")
-
-
-def _one_of(name: str, value: str, known: Any) -> str:
-    if value not in known:
-        raise traitlets.TraitError(f"{name} must be one of {', '.join(known)}, but {value!r} came")
-    return value

@@ -15,7 +15,7 @@ from fmtutor.oracles import EmpiricalField
 from fmtutor.paths import CondOT
 from fmtutor.plotting import COLORS, scatter, strip
 from fmtutor.solvers import sample
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite, LiveFigure, one_of
 
 __all__ = ["Meeting", "StripExplorer"]
 
@@ -97,11 +97,7 @@ class StripExplorer(LiveFigure):
 
     @traitlets.validate("shown")
     def _valid_shown(self, proposal: dict[str, Any]) -> str:
-        if proposal["value"] not in SHOWN:
-            raise traitlets.TraitError(
-                f"shown must be one of {', '.join(SHOWN)}, but {proposal['value']!r} came"
-            )
-        return str(proposal["value"])
+        return one_of("shown", proposal["value"], SHOWN)
 
     @property
     def marginal(self) -> EmpiricalField:
