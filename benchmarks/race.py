@@ -148,20 +148,21 @@ def top(path: AffinePath) -> float:
     return log_snr(path, torch.tensor(0.9999, dtype=torch.float64)).item()
 
 
-def along(x0: Tensor, path: AffinePath, times: Tensor) -> dict[str, object]:
-    return {"x0": path.sigma(times[0]).to(x0) * x0, "times": times}
+def noise_at(path: AffinePath, times: Tensor, x0: Tensor) -> Tensor:
+    """The noise where a sampler begins, at the first of its times."""
+    return path.sigma(times[0]).to(x0) * x0
 
 
 def runge_kutta(method: str, cost: int, v: Field, x0: Tensor, path: AffinePath, n: int, **k):
-    start = along(x0, path, clock(path, n // cost))
-    return sample(v, start["x0"], times=start["times"], method=method, cond=k["cond"])
+    times = clock(path, n // cost)
+    return sample(v, noise_at(path, times, x0), times=times, method=method, **k)
 
 
 def exponential(method: str, grid, v: Field, x0: Tensor, path: AffinePath, n: int, **k):
     steps = (n + 1) // 2 if method == "heun" else n
     times = grid(path, steps)
     churn = min(40 / len(times), math.sqrt(2) - 1) if k.pop("churned", False) else 0.0
-    start = path.sigma(times[0]).to(x0) * x0
+    start = noise_at(path, times, x0)
     return sample_exponential(v, start, path=path, method=method, times=times, churn=churn, **k)
 
 
@@ -171,8 +172,7 @@ def reverse_sde(v: Field, x0: Tensor, path: AffinePath, n: int, **k):
     def diffusion(t: Tensor) -> Tensor:
         return forward_sde(path, t)[1].sqrt()
 
-    start = path.sigma(times[0]).to(x0) * x0
-    score = path.score_from_velocity
+    start, score = noise_at(path, times, x0), path.score_from_velocity
     return sample_stochastic(v, start, score=score, diffusion=diffusion, times=times, **k)
 
 
