@@ -1,4 +1,4 @@
-"""Labelled pictures in memory: what a data set is to the trainer and to the evaluation."""
+"""Labelled pictures: what a data set is to the trainer and to the evaluation."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from fmtutor.checking import as_generator, check_labels
 
 __all__ = ["ImageData", "balanced", "check_images", "to_float", "to_uint8"]
 
+LATENTS = (torch.float16, torch.float32)
+
 
 @dataclass(frozen=True)
 class ImageData:
-    """Labelled pictures in memory.
+    """Labelled pictures, in memory or, of a packed set, in files that are mapped into it.
 
     Attributes:
         name: What the data set is called.
-        train: Pictures to train with, uint8 `[n c h w]`.
+        train: Pictures to train with, uint8 `[n c h w]`; latents are float16 or float32.
         train_labels: Their labels, int64 `[n]`, in {0, ..., len(classes) − 1}.
-        test: Pictures that are kept from training, uint8 `[m c h w]`.
+        test: Pictures that are kept from training, of the same dtype, `[m c h w]`.
         test_labels: Their labels, int64 `[m]`.
         classes: The names of the labels.
         flip: Whether a mirrored picture is as good as the picture itself.
+        latents: Whether there are latents of pictures in the place of pictures.
+        sha256: What the pictures are known by where files say it; a run is resumed with no others.
 
     Chapter: images
     """
@@ -35,20 +39,29 @@ class ImageData:
     test_labels: Tensor
     classes: tuple[str, ...]
     flip: bool
+    latents: bool = False
+    sha256: str = ""
 
 
 def check_images(data: ImageData) -> None:
     """Refuse pictures that are not uint8 `[n c s s]`, and labels that do not fit them.
 
+    Of the pictures themselves none is read, so that a packed set is checked at once.
+
     Raises:
-        TypeError: If pictures are not uint8, or labels not int64.
-        ValueError: If a shape does not fit, or a label is out of range.
+        TypeError: If pictures are not uint8 (latents: float16 or float32), or labels not int64.
+        ValueError: If a shape does not fit, a label is out of range, or latents are to be mirrored.
 
     Chapter: images
     """
+    if data.latents and data.flip:
+        raise ValueError("mirrored latents are not the latents of mirrored pictures: pack those")
     parts = {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}
     for name, (pixels, labels) in parts.items():
-        if pixels.dtype != torch.uint8:
+        if data.latents:
+            if pixels.dtype not in LATENTS or pixels.dtype != data.train.dtype:
+                raise TypeError(f"{name} must be latents of float16 or float32, not {pixels.dtype}")
+        elif pixels.dtype != torch.uint8:
             raise TypeError(
                 f"{name} must be pixels 0, ..., 255 of dtype uint8, but {pixels.dtype} came"
             )
@@ -63,8 +76,8 @@ def check_images(data: ImageData) -> None:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Map pixels 0, ..., 255 of dtype uint8 to [−1, 1], float32, in the same shape."""
-    return pixels.float() / 127.5 - 1
+    """Map pixels 0, ..., 255 of dtype uint8 to [−1, 1], float32; latents only become float32."""
+    return pixels.float() if pixels.is_floating_point() else pixels.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
