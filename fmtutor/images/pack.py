@@ -55,10 +55,13 @@ def pack_images(
 ) -> Manifest:
     """Pack a data set of `load_images`; a folder is decoded picture by picture.
 
-    Arguments not named here are those of `load_images`.
-
     Args:
         out: The directory to write, new or one in which the same packing was interrupted.
+        name: The data set, as in `load_images`.
+        data_dir: A directory with its files.
+        size: Side to which the middle square of a folder's pictures is scaled.
+        flip: Whether the pictures of a folder may be mirrored.
+        channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
         progress: Whether to show a progress bar.
 
     Returns:
