@@ -7,21 +7,17 @@ the last chunk noted. The manifest comes last. `fmtutor.images.packed` says what
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fmtutor.checking import check_labels
-from fmtutor.images.checkpoint import sync_directory, write_atomically
+from fmtutor.images.checkpoint import write_atomically
+from fmtutor.images.chunks import Rows, begin_packing, little_endian, write_file
 from fmtutor.images.data import LATENTS
 from fmtutor.images.datasets import find_directory, load_images
 from fmtutor.images.folder import list_folder, read_pictures
@@ -37,10 +33,6 @@ from fmtutor.images.packed import (
 __all__ = ["Rows", "pack_arrays", "pack_images"]
 
 CHUNK_BYTES = 1 << 24
-
-Rows = Callable[[str, int, int], Tensor]
-"""Gives the rows `[stop − start c h w]` of a part, "train" or "test": called as
-`rows(part, start, stop)`, in order, but after an interruption not from the start."""
 
 
 def pack_images(
@@ -135,10 +127,14 @@ def pack_arrays(
     out = Path(out)
     for part in PARTS:
         check_labels(labels[part], len(labels[part]), len(classes))
-    manifest = _describe(rows("train", 0, 1), labels, name, classes, flip, dict(about or {}))
-    _begin(out, manifest, {part: sha256_of(_little_endian(labels[part])) for part in PARTS})
+        if len(labels[part]) == 0:
+            raise ValueError(f"there must be at least 1 picture in {part}, but 0 came")
+    first = rows("train", 0, 1)
+    manifest = _describe(first, labels, name, classes, flip, dict(about or {}))
+    marks = {part: sha256_of(little_endian(labels[part])) for part in PARTS}
+    begin_packing(out, manifest, marks | {"first": sha256_of(little_endian(first))})
     files = {
-        file: {**entry, "sha256": _write_file(out, file, manifest, rows, labels, progress)}
+        file: {**entry, "sha256": write_file(out, file, manifest, rows, labels, progress)}
         for file, entry in manifest.files.items()
     }
     manifest = replace(manifest, files=files)
@@ -173,101 +169,3 @@ def _describe(
     # Through JSON and back: what is compared and hashed is what a reader will find.
     about = json.loads(json.dumps(about, allow_nan=False))
     return Manifest(name, classes, flip, dtype, shape, chunk, files, about)
-
-
-def _begin(out: Path, manifest: Manifest, labels: Mapping[str, str]) -> None:
-    """Make the directory that of this packing, new or interrupted, and refuse any other one."""
-    note = out / UNFINISHED
-    if (out / MANIFEST).exists():
-        raise FileExistsError(f"there is a packed set in {out}: choose another directory")
-    begins = json.dumps(asdict(manifest) | {"labels": labels}, sort_keys=True)
-    if not note.exists():
-        if out.exists() and any(out.iterdir()):
-            raise FileExistsError(f"{out} is not empty, and no packing was interrupted in it")
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, f"{begins}\n".encode())
-    lines = note.read_text("utf-8").splitlines(keepends=True)
-    if lines[0] != f"{begins}\n":
-        raise FileExistsError(
-            f"{out} has the beginning of another packing (other data, sizes or labels, see "
-            f"{UNFINISHED}): remove it, or choose another directory"
-        )
-    # A last line that is not whole: the process was killed at it.
-    write_atomically(note, "".join(line for line in lines if line[-1] == "\n").encode())
-    needed = sum(entry["rows"] * manifest.row_bytes(file) for file, entry in manifest.files.items())
-    needed -= sum(path.stat().st_size for path in out.glob("*.bin"))
-    if needed > (free := shutil.disk_usage(out).free):
-        raise OSError(errno.ENOSPC, f"{needed} bytes are needed, but {free} are free", str(out))
-
-
-def _write_file(
-    out: Path,
-    file: str,
-    manifest: Manifest,
-    rows: Rows,
-    labels: Mapping[str, Tensor],
-    progress: bool,
-) -> list[str]:
-    """Write what a file lacks, chunk by chunk, and return the hashes of all its chunks."""
-    part, row = file.removesuffix(".bin").removesuffix("-labels"), manifest.row_bytes(file)
-    total, hashes = manifest.files[file]["rows"], _noted(out, file)
-    done = min(total, len(hashes) * manifest.chunk)
-    with (
-        tqdm(
-            desc=f"pack {file}", total=total, initial=done, unit="rows",
-            disable=None if progress else True,
-        ) as bar,
-        (out / file).open("ab") as opened,
-    ):  # fmt: skip
-        if opened.tell() < done * row:
-            raise ValueError(
-                f"{out / file} was changed: it has {opened.tell()} bytes, but {done * row} were "
-                f"written. Remove {out}, and pack again"
-            )
-        opened.truncate(done * row)  # the rest was written, but not noted
-        for start in range(done, total, manifest.chunk):
-            stop = min(total, start + manifest.chunk)
-            if file == f"{part}.bin":
-                found = _checked(rows(part, start, stop), manifest, part, start, stop)
-            else:
-                found = labels[part][start:stop]
-            content = _little_endian(found)
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-            hashes.append(sha256_of(content))
-            _note(out, file, hashes[-1])
-            bar.update(stop - start)
-    return hashes
-
-
-def _checked(found: Tensor, manifest: Manifest, part: str, start: int, stop: int) -> Tensor:
-    """Return rows if they are as the first one, and all of them numbers."""
-    expected, which = [stop - start, *manifest.shape], f"rows {start} to {stop - 1} of {part}"
-    if str(found.dtype) != f"torch.{manifest.dtype}" or [*found.shape] != expected:
-        raise ValueError(
-            f"{which} must be {manifest.dtype} {expected}, but {found.dtype} {[*found.shape]} came"
-        )
-    if not bool(torch.isfinite(found).all()):
-        raise ValueError(f"{which} are not all finite")
-    return found
-
-
-def _noted(out: Path, file: str) -> list[str]:
-    """Return the hashes of the chunks of a file that were written before."""
-    _, *lines = (out / UNFINISHED).read_text("utf-8").splitlines()
-    return [entry["sha256"] for entry in map(json.loads, lines) if entry["file"] == file]
-
-
-def _note(out: Path, file: str, sha256: str) -> None:
-    """Note that a chunk is on the disk."""
-    with (out / UNFINISHED).open("a", encoding="utf-8") as note:
-        note.write(json.dumps({"file": file, "sha256": sha256}) + "\n")
-        note.flush()
-        os.fsync(note.fileno())
-    sync_directory(out)
-
-
-def _little_endian(values: Tensor) -> bytes:
-    array = values.detach().cpu().contiguous().numpy()
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

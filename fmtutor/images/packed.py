@@ -11,9 +11,9 @@ A packed set is a directory of five files. `fmtutor.images.pack` writes them.
   - `format`: "fmtutor.packed 1",
   - `name`, `classes`, `flip`: as in `ImageData`,
   - `dtype`, `shape`: the type of a number and the shape `[c, h, w]` of a picture,
-  - `chunk`: how many rows one hash covers,
-  - `files`: for each of the four files its number of `rows` and the SHA-256 of each `chunk` rows of
-    it, the last ones being fewer,
+  - `chunk`: how many pictures one hash covers,
+  - `files`: for each of the four files its number of `rows` and a list of SHA-256: one of all
+    labels, or one of each `chunk` pictures, the last ones being fewer,
   - `about`: what the writer wants to be known, such as where latents come from,
   - `sha256`: the SHA-256 of the manifest without this key. The set is known by it.
 
@@ -59,7 +59,7 @@ class Manifest:
         flip: Whether the pictures may be mirrored.
         dtype: uint8 for pictures, float16 or float32 for latents.
         shape: Channels, height, width.
-        chunk: Rows that one hash covers.
+        chunk: Pictures that one hash covers.
         files: Rows and hashes of each file.
         about: What else the writer has said.
     """
@@ -82,6 +82,11 @@ class Manifest:
         """Return the length of a row of a file."""
         numbers = np.dtype(DTYPES[self.dtype]).itemsize * math.prod(self.shape)
         return 8 if file.endswith("-labels.bin") else numbers
+
+    def chunk_rows(self, file: str) -> int:
+        """Return how many rows of a file one hash covers."""
+        rows: int = self.files[file]["rows"]
+        return rows if file.endswith("-labels.bin") else self.chunk
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
@@ -206,12 +211,12 @@ def _check_length(path: Path, manifest: Manifest) -> int:
 
 def _check_chunks(folder: Path, file: str, manifest: Manifest) -> Iterator[int]:
     """Compare a file with its hashes; yield the length of each chunk that is right."""
-    row, hashes = manifest.row_bytes(file), manifest.files[file]["sha256"]
+    row, rows = manifest.row_bytes(file), manifest.chunk_rows(file)
     with (folder / file).open("rb") as opened:
-        for k, expected in enumerate(hashes):
-            content = opened.read(manifest.chunk * row)
+        for k, expected in enumerate(manifest.files[file]["sha256"]):
+            content = opened.read(rows * row)
             if (found := sha256_of(content)) != expected:
-                first = k * manifest.chunk
+                first = k * rows
                 raise ValueError(
                     f"{folder / file} is damaged or another file: its rows {first} to "
                     f"{first + len(content) // row - 1} have SHA-256 {found}, expected was "
