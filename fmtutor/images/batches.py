@@ -16,6 +16,7 @@ from fmtutor.couplings import minibatch_ot, within_labels
 from fmtutor.guidance import drop_labels
 from fmtutor.images.config import TrainConfig
 from fmtutor.images.data import ImageData, to_float
+from fmtutor.images.packed import ask_for
 from fmtutor.images.processes import Ranks
 from fmtutor.losses import cfm_loss
 from fmtutor.notation import VelocityField
@@ -78,10 +79,14 @@ def step_rows(config: TrainConfig, n: int, step: int, device: torch.device | str
 def parts(
     pictures: Pictures, config: TrainConfig, step: int, ranks: Ranks
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield what this process sees in a step: the pixels and labels of each part of its share."""
+    """Yield what this process sees in a step: the pixels and labels of each part of its share.
+
+    What it will see in the next step is read from the disk meanwhile, if it lies there.
+    """
     labels = pictures.labels
-    rows = step_rows(config, len(pictures.pixels), step, pictures.pixels.device)
-    for part in rows.reshape(config.accumulate, ranks.world, -1)[:, ranks.rank]:
+    if hasattr(pictures.pixels, "mapping"):
+        ask_for(pictures.pixels, _share(pictures, config, step + 1, ranks).flatten())
+    for part in _share(pictures, config, step, ranks):
         pixels = _send(pictures.pixels[part], ranks.device)
         yield pixels, None if labels is None else _send(labels[part], ranks.device)
 
@@ -131,6 +136,12 @@ def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManage
 def seed_of(*key: object) -> int:
     """Return a seed that belongs to a key; those of other keys have nothing to do with it."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
+
+
+def _share(pictures: Pictures, config: TrainConfig, step: int, ranks: Ranks) -> Tensor:
+    """Return which pictures this process sees in a step, `[accumulate b]`."""
+    rows = step_rows(config, len(pictures.pixels), step, pictures.pixels.device)
+    return rows.reshape(config.accumulate, ranks.world, -1)[:, ranks.rank]
 
 
 @functools.lru_cache(maxsize=2)

@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -40,7 +41,9 @@ from tqdm.auto import tqdm
 
 from fmtutor.images.data import ImageData
 
-__all__ = ["DTYPES", "Manifest", "load_packed", "read_manifest", "sha256_of", "verify_packed"]
+__all__ = [
+    "DTYPES", "Manifest", "ask_for", "load_packed", "read_manifest", "sha256_of", "verify_packed",
+]  # fmt: skip
 
 FORMAT = "fmtutor.packed 1"
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.jsonl"
@@ -190,7 +193,25 @@ def verify_packed(folder: Path, *, progress: bool = True) -> Manifest:
     return manifest
 
 
-def sha256_of(content: bytes | memoryview) -> str:
+def ask_for(pixels: Tensor, rows: Tensor) -> None:
+    """Let the system read rows of a mapped file ahead, all at once; nobody waits for them.
+
+    Args:
+        pixels: Rows of a packed set, as `load_packed` gives them; others are left alone.
+        rows: Which ones will be looked at, `[b]`.
+
+    Chapter: images
+    """
+    mapping = getattr(pixels, "mapping", None)
+    if mapping is None or not hasattr(mmap, "MADV_WILLNEED"):  # as on Windows
+        return
+    length = pixels[0].nbytes
+    for row in rows.tolist():
+        start = row * length // mmap.PAGESIZE * mmap.PAGESIZE
+        mapping.madvise(mmap.MADV_WILLNEED, start, (row + 1) * length - start)
+
+
+def sha256_of(content: bytes) -> str:
     """Return the SHA-256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
@@ -227,9 +248,13 @@ def _check_chunks(folder: Path, file: str, manifest: Manifest) -> Iterator[int]:
 
 def _mapped(path: Path, manifest: Manifest) -> Tensor:
     """Return the rows of a file, `[n c h w]`, of which none is read before it is looked at."""
-    shape = (manifest.files[path.name]["rows"], *manifest.shape)
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    rows = np.frombuffer(mapping, DTYPES[manifest.dtype]).reshape(-1, *manifest.shape)
     with warnings.catch_warnings():
         # That one should not write into it. A private copy of each page would allow it, but a
         # mapping of that kind has to fit the memory: torch.from_file makes no other.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.memmap(path, DTYPES[manifest.dtype], mode="r", shape=shape))
+        pixels = torch.from_numpy(rows)
+    pixels.mapping = mapping  # type: ignore[attr-defined]
+    return pixels
