@@ -25,8 +25,7 @@ def parser() -> argparse.ArgumentParser:
 
     Chapter: images
     """
-    everything, commands = images._parsers()
-    _add_plot(commands)
+    everything = images._parser(_add_plot)
     everything.add_argument("--version", action="version", version=f"fmtutor {__version__}")
     return everything
 

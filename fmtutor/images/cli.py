@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
 
     Chapter: images
     """
-    parser = parser or _parsers()[0]
+    parser = parser or _parser()
     args = parser.parse_args(argv)
     args.command = shlex.join(["fmtutor", *(sys.argv[1:] if argv is None else argv)])
     try:
@@ -107,17 +107,15 @@ def attribute_help(config: type) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, Any]:
-    """Return the parser, and what further commands are added to."""
+def _parser(*further: Callable[[Any], None]) -> argparse.ArgumentParser:
+    """Return the parser of all commands, those of this module and further ones."""
     parser = argparse.ArgumentParser(
         prog="fmtutor", description="Flow matching of pictures: pack, train, sample, evaluate."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_pack(commands)
-    _add_train(commands)
-    _add_sample(commands)
-    _add_evaluate(commands)
-    return parser, commands
+    for add in (_add_pack, _add_train, _add_sample, _add_evaluate, *further):
+        add(commands)
+    return parser
 
 
 def _add_pack(commands: Any) -> None:

@@ -104,7 +104,8 @@ def pack_arrays(
 
     Args:
         out: The directory to write, new or one in which the same packing was interrupted.
-        rows: Gives the rows of a part.
+        rows: Called as `rows(part, start, stop)` it gives the rows `[stop − start c h w]` of
+            "train" or "test": chunk by chunk, in order, and after an interruption what is missing.
         labels: The labels of "train" and "test", int64 `[n]` and `[m]`.
         name: What the data set is called.
         classes: The names of the labels.
