@@ -182,7 +182,7 @@ def test_nothing_is_overwritten(tmp_path):
     assert contents(tmp_path / "letters") == {"a.txt": b"dear"}
 
 
-def test_a_disk_that_is_too_small_is_told_at_once(tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_told_at_once(tmp_path, monkeypatch, small_chunks):
     needed, free = 57 * (16 + 8), []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[-1]))
     free.append(needed - 1)
@@ -190,6 +190,9 @@ def test_a_disk_that_is_too_small_is_told_at_once(tmp_path, monkeypatch):
         packed(tmp_path / "set")
     assert not (tmp_path / "set" / "train.bin").exists()
     free.append(needed)
+    with pytest.raises(Interrupted):
+        pack_arrays(tmp_path / "set", failing_at(4, []), LABELS, **SAID)
+    free.append(needed - 50 * 8 - 14 * 16)  # what is there need not be written
     packed(tmp_path / "set")
 
 
