@@ -69,6 +69,15 @@ def test_a_set_that_has_a_name(tmp_path):
     assert manifest.about == {"data": "digits"}
 
 
+def test_a_set_with_a_name_is_mirrored_if_it_may_be(tmp_path, monkeypatch):
+    for flip in (False, True):
+        known = replace(DATA, flip=flip)
+        monkeypatch.setattr(pack, "load_images", lambda name, data_dir, known=known: known)
+        # What is said of a folder's pictures does not count.
+        pack_images(tmp_path / str(flip), "cifar10", flip=not flip, progress=False)
+        assert load_images("packed", data_dir=tmp_path / str(flip)).flip == flip
+
+
 # Interruptions.
 
 

@@ -29,6 +29,55 @@ from fmtutor.images.trainer import Stopped
 
 FILES = ("train.bin", "train-labels.bin", "test.bin", "test-labels.bin")
 
+MANIFEST = """\
+{
+ "format": "fmtutor.packed 1",
+ "name": "dots",
+ "classes": [
+  "é",
+  "b"
+ ],
+ "flip": false,
+ "dtype": "uint8",
+ "shape": [
+  1,
+  2,
+  2
+ ],
+ "chunk": 4194304,
+ "files": {
+  "train-labels.bin": {
+   "rows": 2,
+   "sha256": [
+    "4cbbd8ca5215b8d161aec181a74b694f4e24b001d5b081dc0030ed797a8973e0"
+   ]
+  },
+  "train.bin": {
+   "rows": 2,
+   "sha256": [
+    "8a851ff82ee7048ad09ec3847f1ddf44944104d2cbd17ef4e3db22c6785a0d45"
+   ]
+  },
+  "test-labels.bin": {
+   "rows": 1,
+   "sha256": [
+    "7c9fa136d4413fa6173637e883b6998d32e1d675f88cddff9dcbcf331820f4b8"
+   ]
+  },
+  "test.bin": {
+   "rows": 1,
+   "sha256": [
+    "e0e6e3c1c64422cc76229d0c35ba817a281f8fc4014faa3e9152428a08a73ab3"
+   ]
+  }
+ },
+ "about": {
+  "scale": 0.5
+ },
+ "sha256": "1a231545c6caaf1220581f2d6db0205a4d786ab3b387bd132354ddef5fd3f58c"
+}
+"""
+
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
@@ -296,3 +345,26 @@ def test_a_set_is_known_by_what_is_in_it(kept, tmp_path):
     stored = json.loads((kept / "manifest.json").read_text())
     assert stored["sha256"] in known
     assert set(contents(kept)) == {*FILES, "manifest.json"}
+
+
+def test_the_format_is_what_it_was(tmp_path):
+    # Sets are packed once and kept: what is written today has to be read tomorrow.
+    pixels = torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2)
+    labels = torch.tensor([1, 0, 1])
+    data = replace(
+        DATA, train=pixels[:2], train_labels=labels[:2], test=pixels[2:], test_labels=labels[2:]
+    )
+    packed(tmp_path / "set", data, classes=("é", "b"), about={"scale": 0.5})
+    found = contents(tmp_path / "set")
+    assert found["train.bin"] == bytes(range(8))
+    assert found["test.bin"] == bytes(range(8, 12))
+    assert found["train-labels.bin"] == b"\1" + bytes(15)
+    assert found["test-labels.bin"] == b"\1" + bytes(7)
+    assert found["manifest.json"].decode() == MANIFEST
+    (tmp_path / "set" / "test.bin").write_bytes(bytes(4))
+    assert load_packed(tmp_path / "set").test.tolist() == [[[[0, 0], [0, 0]]]]
+    halves = torch.tensor([1.0, -2.0]).half().view(2, 1, 1, 1)
+    packed(tmp_path / "latents", replace(data, train=halves, test=halves[:1]))
+    assert (tmp_path / "latents" / "train.bin").read_bytes() == bytes.fromhex("003c00c0")
+    packed(tmp_path / "floats", replace(data, train=halves.float(), test=halves[:1].float()))
+    assert (tmp_path / "floats" / "train.bin").read_bytes() == bytes.fromhex("0000803f000000c0")
