@@ -212,7 +212,8 @@ def test_each_process_maps_the_packed_set_of_the_first_one(tmp_path, monkeypatch
 
 def test_latents_are_not_drawn_as_pictures(tmp_path, capsys):
     config = UNetConfig(size=4, channels=4, width=8, mults=(1,), attention=())
-    save_model(tmp_path / "a.safetensors", UNet(config), metadata={"latents": True, "classes": []})
+    about = {"autoencoder": {"file": "a", "sha256": "b"}, "classes": []}
+    save_model(tmp_path / "a.safetensors", UNet(config), metadata=about)
     assert main(["sample", str(tmp_path / "a.safetensors")]) == 1
     assert "a.safetensors draws latents, which are no pictures" in capsys.readouterr().err
 

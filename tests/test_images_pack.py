@@ -29,7 +29,9 @@ def rows_of(data):
 
 def packed(out, data=DATA, **options):
     labels = {"train": data.train_labels, "test": data.test_labels}
-    return pack_arrays(out, rows_of(data), labels, **SAID | options)
+    return pack_arrays(
+        out, rows_of(data), labels, **SAID | {"autoencoder": data.autoencoder} | options
+    )
 
 
 def contents(out):
@@ -52,7 +54,8 @@ def test_what_is_packed_is_what_was_there(tmp_path, small_chunks):
     for name in ("train", "train_labels", "test", "test_labels"):
         assert torch.equal(getattr(data, name), getattr(DATA, name))
         assert getattr(data, name).dtype == getattr(DATA, name).dtype
-    assert (data.name, data.classes, data.flip, data.latents) == ("dots", DATA.classes, True, False)
+    assert (data.name, data.classes, data.flip) == ("dots", DATA.classes, True)
+    assert data.autoencoder is None
     assert data.sha256 == manifest.sha256
     assert (manifest.chunk, manifest.about) == (7, {"scale": 0.5})
     assert [len(entry["sha256"]) for entry in manifest.files.values()] == [1, 8, 1, 1]
@@ -233,10 +236,13 @@ def test_too_few_rows_are_refused(tmp_path, small_chunks):
         packed(tmp_path / "set", short)
 
 
+ENCODER = {"file": "small.safetensors", "sha256": "0123"}
+
+
 def latents(dtype=torch.float16):
     g = torch.Generator().manual_seed(1)
     train, test = (torch.randn(n, 4, 2, 2, generator=g).to(dtype) for n in (50, 7))
-    return replace(DATA, train=train, test=test)
+    return replace(DATA, train=train, test=test, autoencoder=ENCODER)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
@@ -244,7 +250,7 @@ def test_latents_come_back_to_the_bit(tmp_path, dtype):
     given = latents(dtype)
     manifest = packed(tmp_path / "set", given)
     data = load_images("packed", data_dir=tmp_path / "set")
-    assert (data.latents, data.flip, manifest.shape) == (True, False, (4, 2, 2))
+    assert (data.autoencoder, data.flip, manifest.shape) == (ENCODER, False, (4, 2, 2))
     assert data.train.dtype == dtype
     assert torch.equal(data.train, given.train)
     assert torch.equal(data.test, given.test)
@@ -260,9 +266,31 @@ def test_latents_that_are_none_are_refused(tmp_path):
     with pytest.raises(ValueError, match="mirrored latents are not the latents of mirrored"):
         packed(tmp_path / "other", latents(), flip=True)
     with pytest.raises(ValueError, match="mirrored latents are not the latents of mirrored"):
-        check_images(replace(latents(), latents=True, flip=True))
-    with pytest.raises(TypeError, match=r"test must be latents of float16 or float32, not .*uint8"):
-        check_images(replace(latents(), latents=True, test=DATA.test))
+        check_images(replace(latents(), flip=True))
+    with pytest.raises(TypeError, match=r"test must be latents .*, but torch\.uint8 came"):
+        check_images(replace(latents(), test=DATA.test))
+    with pytest.raises(ValueError, match=r"come with their autoencoder.*float16 and None came"):
+        packed(tmp_path / "third", latents(), autoencoder=None)
+    with pytest.raises(ValueError, match=r"pictures without, but uint8 and .*small.* came"):
+        packed(tmp_path / "third", DATA, autoencoder=ENCODER)
+
+
+def test_pictures_are_encoded_as_they_are_packed(tmp_path, monkeypatch):
+    seen = []
+
+    def encode(pixels):
+        seen.append(len(pixels))
+        return to_float(pixels).repeat(1, 4, 1, 1)[..., :2, :2].half()
+
+    monkeypatch.setattr(pack, "load_images", lambda name, data_dir: replace(DATA, flip=True))
+    monkeypatch.setattr(pack, "CHUNK_ROWS", 20)
+    options = {"encode": encode, "autoencoder": ENCODER, "progress": False}
+    pack_images(tmp_path / "set", "digits", **options)
+    assert seen == [1, 20, 20, 10, 7]
+    data = load_images("packed", data_dir=tmp_path / "set")
+    assert (data.autoencoder, data.flip, data.train.shape) == (ENCODER, False, (50, 4, 2, 2))
+    assert torch.equal(data.train, encode(DATA.train))
+    assert torch.equal(data.train_labels, DATA.train_labels)
 
 
 def test_a_run_on_latents(tmp_path):
@@ -273,7 +301,7 @@ def test_a_run_on_latents(tmp_path):
     assert (model.config.channels, model.config.size) == (4, 2)
     assert [line["step"] for line in log_of(tmp_path / "run") if "test_loss" in line] == [9]
     assert not (tmp_path / "run" / "samples").exists()  # they are no pictures
-    with pytest.raises(ValueError, match="dots holds latents, but pictures are what is measured"):
+    with pytest.raises(ValueError, match="latents of dots came, but its pictures are what"):
         evaluate(model, data, lambda x: x.flatten(1))
 
 

@@ -38,13 +38,14 @@ MANIFEST = """\
   "b"
  ],
  "flip": false,
+ "autoencoder": null,
  "dtype": "uint8",
  "shape": [
   1,
   2,
   2
  ],
- "chunk": 4194304,
+ "chunk": 8192,
  "files": {
   "train-labels.bin": {
    "rows": 2,
@@ -74,7 +75,7 @@ MANIFEST = """\
  "about": {
   "scale": 0.5
  },
- "sha256": "1a231545c6caaf1220581f2d6db0205a4d786ab3b387bd132354ddef5fd3f58c"
+ "sha256": "bf2041ee97acc9195a9dbfb572f7946dbfb4606333c9f316b56aba11d72730e8"
 }
 """
 
@@ -107,7 +108,7 @@ def huge(out, rows=100_000, shape=(3, 1024, 1024)):
         "test-labels.bin": {"rows": 1, "sha256": [sha256_of(bytes(8))]},
         "test.bin": {"rows": 1, "sha256": []},
     }
-    manifest = Manifest("huge", DATA.classes, True, "uint8", shape, 1, files, {})
+    manifest = Manifest("huge", DATA.classes, True, None, "uint8", shape, 1, files, {})
     out.mkdir()
     (out / "train-labels.bin").write_bytes(labels.numpy().tobytes())
     (out / "test-labels.bin").write_bytes(bytes(8))
@@ -259,7 +260,7 @@ def test_a_run_is_resumed_with_its_own_set_and_with_no_other(kept, tmp_path):
 
 def test_a_run_says_what_it_was_trained_on(kept):
     about = begin_run(CONFIG, load_packed(kept), CPU).metadata
-    assert (about["data"], about["pictures"], about["latents"]) == ("dots", 50, False)
+    assert (about["data"], about["pictures"], about["autoencoder"]) == ("dots", 50, None)
     assert about["sha256"] == read_manifest(kept).sha256
     assert fresh_run(CONFIG).metadata["sha256"] == ""
 
@@ -364,7 +365,8 @@ def test_the_format_is_what_it_was(tmp_path):
     (tmp_path / "set" / "test.bin").write_bytes(bytes(4))
     assert load_packed(tmp_path / "set").test.tolist() == [[[[0, 0], [0, 0]]]]
     halves = torch.tensor([1.0, -2.0]).half().view(2, 1, 1, 1)
-    packed(tmp_path / "latents", replace(data, train=halves, test=halves[:1]))
+    packed(tmp_path / "latents", replace(data, train=halves, test=halves[:1], autoencoder={}))
     assert (tmp_path / "latents" / "train.bin").read_bytes() == bytes.fromhex("003c00c0")
-    packed(tmp_path / "floats", replace(data, train=halves.float(), test=halves[:1].float()))
+    floats = replace(data, train=halves.float(), test=halves[:1].float(), autoencoder={})
+    packed(tmp_path / "floats", floats)
     assert (tmp_path / "floats" / "train.bin").read_bytes() == bytes.fromhex("0000803f000000c0")

@@ -52,6 +52,9 @@ its middle square; 16 bits of grey are scaled to 8, of colours with 16 bits the 
 what is transparent is laid on white; if all are grey there is one channel, else there are three.
 One whose black and white are not known (32-bit or floating-point TIFF) is refused by its name.
 
+A GPU gets all pictures of a set at once if they take at most a quarter of its free memory. Else it
+gets those of each step, and the system is asked for those of the next one meanwhile.
+
 examples:
   fmtutor pack --data folder --data-dir photos --size 64 --flip --out packed/photos
       pictures of your own, in photos/CLASS/*.jpg; the same command goes on after an interruption

@@ -84,7 +84,7 @@ def run_sample(args: argparse.Namespace) -> int:
 
     path = _network_file(args.checkpoint)
     model, about = load_model(path, choose_device(args.device))
-    if about.get("latents"):
+    if about.get("autoencoder"):
         raise ValueError(f"{path} draws latents, which are no pictures before they are decoded")
     if args.classes and not model.classes:
         raise ValueError(f"{path} was trained without classes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,13 +21,14 @@ class ImageData:
 
     Attributes:
         name: What the data set is called.
-        train: Pictures to train with, uint8 `[n c h w]`; latents are float16 or float32.
+        train: Pictures to train with, uint8 `[n c h w]`.
         train_labels: Their labels, int64 `[n]`, in {0, ..., len(classes) − 1}.
-        test: Pictures that are kept from training, of the same dtype, `[m c h w]`.
+        test: Pictures that are kept from training, uint8 `[m c h w]`.
         test_labels: Their labels, int64 `[m]`.
         classes: The names of the labels.
         flip: Whether a mirrored picture is as good as the picture itself.
-        latents: Whether there are latents of pictures in the place of pictures.
+        autoencoder: What made latents of the pictures: its file and SHA-256; None for pixels. With
+            one, `train` and `test` are float32 or float16, of any number of channels.
         sha256: What the pictures are known by where files say it; a run is resumed with no others.
 
     Chapter: images
@@ -39,7 +41,7 @@ class ImageData:
     test_labels: Tensor
     classes: tuple[str, ...]
     flip: bool
-    latents: bool = False
+    autoencoder: Mapping[str, str] | None = None
     sha256: str = ""
 
 
@@ -49,21 +51,22 @@ def check_images(data: ImageData) -> None:
     Of the pictures themselves none is read, so that a packed set is checked at once.
 
     Raises:
-        TypeError: If pictures are not uint8 (latents: float16 or float32), or labels not int64.
+        TypeError: If pictures are not uint8, latents not float32 or float16, or labels not int64.
         ValueError: If a shape does not fit, a label is out of range, or latents are to be mirrored.
 
     Chapter: images
     """
-    if data.latents and data.flip:
+    if data.autoencoder is not None and data.flip:
         raise ValueError("mirrored latents are not the latents of mirrored pictures: pack those")
     parts = {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}
     for name, (pixels, labels) in parts.items():
-        if data.latents:
-            if pixels.dtype not in LATENTS or pixels.dtype != data.train.dtype:
-                raise TypeError(f"{name} must be latents of float16 or float32, not {pixels.dtype}")
-        elif pixels.dtype != torch.uint8:
+        if data.autoencoder is None and pixels.dtype != torch.uint8:
             raise TypeError(
                 f"{name} must be pixels 0, ..., 255 of dtype uint8, but {pixels.dtype} came"
+            )
+        if data.autoencoder is not None and pixels.dtype not in LATENTS:
+            raise TypeError(
+                f"{name} must be latents of dtype float32 or float16, but {pixels.dtype} came"
             )
         if pixels.ndim != 4 or pixels.numel() == 0 or pixels.shape[1:] != data.train.shape[1:]:
             raise ValueError(f"{name} must be pictures [n c h w], but {[*pixels.shape]} came")

@@ -74,8 +74,8 @@ def evaluate(
     Chapter: images
     """
     check_images(data)
-    if data.latents:
-        raise ValueError(f"{data.name} holds latents, but pictures are what is measured")
+    if data.autoencoder is not None:
+        raise ValueError(f"latents of {data.name} came, but its pictures are what is measured")
     if config.guidance != 1 and not model.classes:
         raise ValueError(
             f"guidance {config.guidance} came, but the network was trained without classes"

@@ -8,8 +8,9 @@ the last chunk noted. The manifest comes last. `fmtutor.images.packed` says what
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from fmtutor.checking import check_labels
 from fmtutor.images.checkpoint import write_atomically
 from fmtutor.images.chunks import Rows, begin_packing, little_endian, write_file
-from fmtutor.images.data import LATENTS
+from fmtutor.images.data import ImageData
 from fmtutor.images.datasets import find_directory, load_images
 from fmtutor.images.folder import list_folder, read_pictures
 from fmtutor.images.packed import (
@@ -32,7 +33,7 @@ from fmtutor.images.packed import (
 
 __all__ = ["Rows", "pack_arrays", "pack_images"]
 
-CHUNK_BYTES = 1 << 24
+CHUNK_BYTES, CHUNK_ROWS = 1 << 24, 1 << 13
 
 
 def pack_images(
@@ -43,6 +44,8 @@ def pack_images(
     size: int = 32,
     flip: bool = False,
     channels: int = 0,
+    encode: Callable[[Tensor], Tensor] | None = None,
+    autoencoder: Mapping[str, str] | None = None,
     progress: bool = True,
 ) -> Manifest:
     """Pack a data set of `load_images`; a folder is decoded picture by picture.
@@ -54,6 +57,9 @@ def pack_images(
         size: Side to which the middle square of a folder's pictures is scaled.
         flip: Whether the pictures of a folder may be mirrored.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
+        encode: Makes latents of pictures, uint8 `[b c h w]`, which are packed in their place, and
+            not to be mirrored.
+        autoencoder: What makes them: its file and its SHA-256.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -67,22 +73,27 @@ def pack_images(
 
     Chapter: images
     """
-    if name != "folder":
+    labels: Mapping[str, Tensor]
+    about = {"data": name}
+    if name == "folder":
+        folder = list_folder(find_directory(name, data_dir), size, channels)
+        labels = {part: folder.labels(part) for part in PARTS}
+        about["files"] = folder.sha256()
+        known, pictures = folder.path.name, partial(read_pictures, folder)
+        classes = folder.classes
+    else:
         data = load_images(name, data_dir=data_dir)
-        return pack_arrays(
-            out,
-            lambda part, start, stop: getattr(data, part)[start:stop],
-            {"train": data.train_labels, "test": data.test_labels},
-            name=data.name, classes=data.classes, flip=data.flip, about={"data": name},
-            progress=progress,
-        )  # fmt: skip
-    folder = list_folder(find_directory(name, data_dir), size, channels)
+        labels = {"train": data.train_labels, "test": data.test_labels}
+        known, pictures = data.name, partial(_rows_of, data)
+        classes, flip = data.classes, data.flip
+
+    def rows(part: str, start: int, stop: int) -> Tensor:
+        found = pictures(part, start, stop)
+        return found if encode is None else encode(found)
+
     return pack_arrays(
-        out,
-        lambda part, start, stop: read_pictures(folder, part, start, stop),
-        {part: folder.labels(part) for part in PARTS},
-        name=folder.path.name, classes=folder.classes, flip=flip,
-        about={"data": name, "files": folder.sha256()}, progress=progress,
+        out, rows, labels, name=known, classes=classes, flip=flip and encode is None,
+        autoencoder=autoencoder, about=about, progress=progress,
     )  # fmt: skip
 
 
@@ -94,13 +105,11 @@ def pack_arrays(
     name: str,
     classes: tuple[str, ...],
     flip: bool = False,
+    autoencoder: Mapping[str, str] | None = None,
     about: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Manifest:
     """Pack pictures, uint8, or latents, float16 or float32, that a function gives.
-
-    An autoencoder's latents, for instance, are packed by
-    `pack_arrays(out, lambda part, i, j: encode(getattr(data, part)[i:j]), ...)`.
 
     Args:
         out: The directory to write, new or one in which the same packing was interrupted.
@@ -110,6 +119,7 @@ def pack_arrays(
         name: What the data set is called.
         classes: The names of the labels.
         flip: Whether pictures may be mirrored; latents may not.
+        autoencoder: What made the latents: its file and its SHA-256; None for pictures.
         about: What else is to be known, in types that JSON knows.
         progress: Whether to show a progress bar.
 
@@ -121,7 +131,8 @@ def pack_arrays(
         OSError: If the disk is too small.
         TypeError: If rows are of another dtype, or labels not int64.
         ValueError: If rows have another shape or are not finite, labels are out of range, latents
-            are to be mirrored, or an interrupted packing was one of other data.
+            are to be mirrored or come without an autoencoder, or an interrupted packing was one of
+            other data.
 
     Chapter: images
     """
@@ -131,7 +142,9 @@ def pack_arrays(
         if len(labels[part]) == 0:
             raise ValueError(f"there must be at least 1 picture in {part}, but 0 came")
     first = rows("train", 0, 1)
-    manifest = _describe(first, labels, name, classes, flip, dict(about or {}))
+    # Through JSON and back: what is compared and hashed is what a reader will find.
+    said = json.loads(json.dumps([autoencoder, about or {}], allow_nan=False))
+    manifest = _describe(first, labels, name, classes, flip, *said)
     marks = {part: sha256_of(little_endian(labels[part])) for part in PARTS}
     begin_packing(out, manifest, marks | {"first": sha256_of(little_endian(first))})
     files = {
@@ -150,6 +163,7 @@ def _describe(
     name: str,
     classes: tuple[str, ...],
     flip: bool,
+    autoencoder: dict[str, str] | None,
     about: dict[str, Any],
 ) -> Manifest:
     """Return the manifest of a set before anything is written, by its first row `[1 c h w]`."""
@@ -158,7 +172,12 @@ def _describe(
         raise TypeError(f"rows must be {', '.join(DTYPES)}, but {first.dtype} came")
     if first.ndim != 4 or first.numel() == 0 or first.shape[2] != first.shape[3]:
         raise ValueError(f"rows must be square pictures [n c s s], but {[*first.shape]} came")
-    if flip and first.dtype in LATENTS:
+    if (autoencoder is None) != (dtype == "uint8"):
+        raise ValueError(
+            f"latents come with their autoencoder, pictures without, but {dtype} and "
+            f"{autoencoder} came"
+        )
+    if flip and autoencoder is not None:
         raise ValueError("mirrored latents are not the latents of mirrored pictures: pack those")
     row = first.element_size() * first[0].numel()
     files = {
@@ -166,7 +185,10 @@ def _describe(
         for part in PARTS
         for file in (f"{part}-labels.bin", f"{part}.bin")
     }
-    shape, chunk = tuple(first.shape[1:]), max(1, CHUNK_BYTES // row)
-    # Through JSON and back: what is compared and hashed is what a reader will find.
-    about = json.loads(json.dumps(about, allow_nan=False))
-    return Manifest(name, classes, flip, dtype, shape, chunk, files, about)
+    shape, chunk = tuple(first.shape[1:]), max(1, min(CHUNK_ROWS, CHUNK_BYTES // row))
+    return Manifest(name, classes, flip, autoencoder, dtype, shape, chunk, files, about)
+
+
+def _rows_of(data: ImageData, part: str, start: int, stop: int) -> Tensor:
+    pixels: Tensor = getattr(data, part)
+    return pixels[start:stop]

@@ -10,11 +10,12 @@ A packed set is a directory of five files. `fmtutor.images.pack` writes them.
 
   - `format`: "fmtutor.packed 1",
   - `name`, `classes`, `flip`: as in `ImageData`,
+  - `autoencoder`: of latents the file and the SHA-256 of what made them, of pictures null,
   - `dtype`, `shape`: the type of a number and the shape `[c, h, w]` of a picture,
   - `chunk`: how many pictures one hash covers,
   - `files`: for each of the four files its number of `rows` and a list of SHA-256: one of all
     labels, or one of each `chunk` pictures, the last ones being fewer,
-  - `about`: what the writer wants to be known, such as where latents come from,
+  - `about`: what else the writer wants to be known,
   - `sha256`: the SHA-256 of the manifest without this key. The set is known by it.
 
 When a set is opened, the manifest, the lengths of all files and the hashes of the labels are
@@ -60,6 +61,7 @@ class Manifest:
         name: What the data set is called.
         classes: The names of the labels.
         flip: Whether the pictures may be mirrored.
+        autoencoder: What made the latents; None for pictures.
         dtype: uint8 for pictures, float16 or float32 for latents.
         shape: Channels, height, width.
         chunk: Pictures that one hash covers.
@@ -70,6 +72,7 @@ class Manifest:
     name: str
     classes: tuple[str, ...]
     flip: bool
+    autoencoder: Mapping[str, str] | None
     dtype: str
     shape: tuple[int, ...]
     chunk: int
@@ -162,7 +165,7 @@ def load_packed(folder: Path) -> ImageData:
         pixels[part] = _mapped(folder / f"{part}.bin", manifest)
     return ImageData(
         manifest.name, pixels["train"], labels["train"], pixels["test"], labels["test"],
-        manifest.classes, manifest.flip, manifest.dtype != "uint8", manifest.sha256,
+        manifest.classes, manifest.flip, manifest.autoencoder, manifest.sha256,
     )  # fmt: skip
 
 

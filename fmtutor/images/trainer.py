@@ -195,7 +195,7 @@ def _train(
         if "sample" in now_due and ranks.rank == 0:
             measured = {"step": run.step, "test_loss": loss_on_test(run, config, data)}
             tell(measured, out, ranks, listen)
-            if not data.latents:  # which are no pictures before they are decoded
+            if data.autoencoder is None:  # which are no pictures before they are decoded
                 draw_grid(run, out / "samples" / f"step-{run.step:07d}.png")
         if ("save" in now_due or stop) and ranks.rank == 0:
             save_run(run, out)
