@@ -19,7 +19,7 @@ def test_alone_it_prints_its_help(given, capsys):
     said = capsys.readouterr()
     assert said.out.startswith("usage: fmtutor")
     assert not said.err
-    for word in ("train", "sample", "evaluate", "--version"):
+    for word in ("pack", "train", "sample", "evaluate", "plot", "--version"):
         assert word in said.out
 
 

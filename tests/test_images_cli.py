@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fmtutor.images import processes, trainer
-from fmtutor.images.checkpoint import load_model
+from fmtutor.images import chunks, commands, processes, trainer
+from fmtutor.images.checkpoint import load_model, save_model
 from fmtutor.images.cli import attribute_help, main
 from fmtutor.images.config import PRESETS, TrainConfig
-from fmtutor.networks import UNetConfig
+from fmtutor.images.pack import pack_images
+from fmtutor.images.packed import read_manifest
+from fmtutor.networks import UNet, UNetConfig
 from fmtutor.networks.registry import NETWORKS
 
 QUICK = """
@@ -148,6 +150,74 @@ def test_a_run_on_a_folder_is_measured_on_it(tmp_path, monkeypatch, capsys, name
     assert main([*resume, "--data-dir", name]) == 0
 
 
+def test_a_run_on_a_packed_folder_is_that_on_the_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "photos", "cat", "dog")
+    pack = "pack --data folder --data-dir photos --size 8 --flip --out set"
+    assert main(pack.split()) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("set: photos, 20 train and 4 test, uint8 3 × 8 × 8, sha256 ")
+    assert main(["pack", "--verify", "set"]) == 0
+    assert capsys.readouterr().out == said
+    folder = "--data folder --data-dir photos --size 8 --flip"
+    assert main([*QUICK.split(), "folder", *folder.split()]) == 0
+    assert main([*QUICK.split(), "packed", *["--data", "packed", "--data-dir", "set"]]) == 0
+    one, other = (load_model(f"{run}/model.safetensors")[0] for run in ("folder", "packed"))
+    for weight, same in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(weight, same)
+    results = []
+    for run, data in (("folder", "photos"), ("packed", "set")):
+        evaluate = EVALUATE.replace("run", run).split()
+        assert main([*evaluate, "--data-dir", data, "--pictures", f"{run}.png"]) == 0
+        results.append(json.loads((tmp_path / "evaluation.json").read_text()))
+    for name in ("floor", "neighbours", "bits_per_dimension"):
+        assert results[0][name] == results[1][name]
+    assert (tmp_path / "folder.png").read_bytes() == (tmp_path / "packed.png").read_bytes()
+    with (tmp_path / "set" / "train.bin").open("r+b") as file:
+        file.write(bytes(4))
+    assert main(["pack", "--verify", "set"]) == 1
+    assert "train.bin is damaged" in capsys.readouterr().err
+
+
+def test_an_interrupted_packing_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks, "_note", interrupted)
+        assert main(["pack", "--out", "set"]) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "stopped: the same command goes on in set\n"
+    assert main(["train", "--data", "packed", "--data-dir", "set"]) == 1
+    assert "the packed set in set is unfinished" in capsys.readouterr().err
+    assert main(["pack", "--out", "set"]) == 0
+    assert main(["pack", "--out", "set"]) == 1
+    assert "there is a packed set in set: choose another" in capsys.readouterr().err
+
+
+def test_each_process_maps_the_packed_set_of_the_first_one(tmp_path, monkeypatch):
+    for name in ("one", "other"):
+        photos(tmp_path / f"{name} photos", name, "dog")
+        pack_images(tmp_path / name, "folder", data_dir=tmp_path / f"{name} photos", size=8)
+    first, config = read_manifest(tmp_path / "one"), TrainConfig(data="packed")
+    ranks = processes.Ranks(1, 2, torch.device("cpu"))
+    monkeypatch.setattr(processes, "from_first", lambda make, ranks: first)
+    data = commands._shared_data(config, tmp_path / "one", ranks)
+    assert (data.classes, data.sha256) == (("dog", "one"), first.sha256)
+    assert hasattr(data.train, "mapping")
+    with pytest.raises(ValueError, match=f"process 1 finds another .* expected was {first.sha256}"):
+        commands._shared_data(config, tmp_path / "other", ranks)
+
+
+def test_latents_are_not_drawn_as_pictures(tmp_path, capsys):
+    config = UNetConfig(size=4, channels=4, width=8, mults=(1,), attention=())
+    about = {"autoencoder": {"file": "a", "sha256": "b"}, "classes": []}
+    save_model(tmp_path / "a.safetensors", UNet(config), metadata=about)
+    assert main(["sample", str(tmp_path / "a.safetensors")]) == 1
+    assert "a.safetensors draws latents, which are no pictures" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command",
     ["sample run --steps 1 --rows 1", EVALUATE, f"{QUICK} other"],
@@ -234,6 +304,10 @@ def test_a_network_of_the_registry_is_trained_by_its_name(tmp_path, monkeypatch,
         ("sample run --device gpu", "device must be auto, cpu, cuda, cuda:1, ..., but 'gpu' came"),
         ("train --data folder", "pictures of a folder: give its data_dir"),
         ("train --data mnist", "'mnist' is none of the data sets"),
+        ("train --data packed", "a packed set: give its data_dir"),
+        ("train --data packed --data-dir run", "no packed set in run: it has no manifest.json"),
+        ("pack --verify run", "no packed set in run: it has no manifest.json"),
+        ("pack --out run", "run is not empty, and no packing was interrupted in it"),
         ("train --batch-size 5000", "batch_size is 5000, but there are 1497 pictures"),
     ],
 )
@@ -248,7 +322,8 @@ def test_an_error_is_one_line(run, capsys, command, message):
 @pytest.mark.parametrize(
     "command",
     ["", "paint", "train --preset mnist", "train --lr fast", "train --lr -1", "train --mults 1,x",
-     "train --steps 1000 --warmup 1000", "train --preset digits-cpu --coupling ot"],
+     "train --steps 1000 --warmup 1000", "train --preset digits-cpu --coupling ot",
+     "pack", "pack --out a --verify b", "pack --out a --channels 2"],
 )  # fmt: skip
 def test_wrong_usage_ends_with_2(command, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -257,12 +332,15 @@ def test_wrong_usage_ends_with_2(command, capsys):
     assert "usage: fmtutor" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "train", "sample"])
+@pytest.mark.parametrize("command", ["", "pack", "train", "sample"])
 def test_help_says_everything(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
+    if command == "pack":
+        for said in ("16 bits", "transparent", "grey", "oblong", "32-bit or floating-point"):
+            assert said in text
     if command == "train":
         settings = attribute_help(UNetConfig) | attribute_help(TrainConfig)
         for name, said in settings.items():

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -456,6 +457,21 @@ def test_pictures_stand_before_their_neighbours():
     assert torch.equal(rows[:, 1], data.train[[7, 30]])
     second = nearest_neighbours(to_float(images), to_float(data.train), k=2)[1][:, 1]
     assert torch.equal(rows[:, 2], data.train[second])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_neighbours_are_found_block_by_block(monkeypatch, flip):
+    data = dataclasses.replace(data_set(train=100), flip=flip)
+    images = torch.cat([data.train[:2], data.train[90:92].flip(-1), data.test[:20]])
+    whole = beside_neighbours(images, data, k=4)
+    module = sys.modules["fmtutor.images.evaluate"]
+    monkeypatch.setattr(module, "BLOCK", 33)  # the last block has fewer pictures than neighbours
+    seen, usual = [], module.nearest_neighbours
+    monkeypatch.setattr(
+        module, "nearest_neighbours", lambda x, y, k: seen.append(len(y)) or usual(x, y, k=k)
+    )
+    assert torch.equal(beside_neighbours(images, data, k=4), whole)
+    assert seen == [33, 33, 33, 1] * (1 + flip)
 
 
 def test_mirrored_neighbours_are_shown_where_training_mirrors():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from fmtutor.couplings import minibatch_ot, within_labels
 from fmtutor.guidance import drop_labels
 from fmtutor.images.config import TrainConfig
 from fmtutor.images.data import ImageData, to_float
+from fmtutor.images.packed import ask_for
 from fmtutor.images.processes import Ranks
 from fmtutor.losses import cfm_loss
 from fmtutor.notation import VelocityField
@@ -27,7 +29,7 @@ COUPLINGS = {"independent": None, "ot": minibatch_ot, "ot-within": within_labels
 
 
 class Pictures(NamedTuple):
-    """A data set's pictures on the device that computes, where they stay.
+    """A data set's pictures on the device that computes, or in memory if it has no room for them.
 
     Attributes:
         pixels: Pictures, uint8 `[n c h w]`.
@@ -41,7 +43,14 @@ class Pictures(NamedTuple):
 
 
 def on_device(data: ImageData, config: TrainConfig, device: torch.device) -> Pictures:
-    """Send the pictures of a data set to a device, once."""
+    """Send the pictures of a data set to a device, once, unless they would crowd it.
+
+    A GPU takes them up to a quarter of what is free. Else they stay where they are, in memory or in
+    the mapped files of a packed set, and the rows of each step are sent.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+    if data.train.nbytes > free / 4:
+        device = torch.device("cpu")
     labels = data.train_labels.to(device) if config.conditional else None
     return Pictures(data.train.to(device), labels, data.flip)
 
@@ -70,11 +79,16 @@ def step_rows(config: TrainConfig, n: int, step: int, device: torch.device | str
 def parts(
     pictures: Pictures, config: TrainConfig, step: int, ranks: Ranks
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield what this process sees in a step: the pixels and labels of each part of its share."""
-    rows = step_rows(config, len(pictures.pixels), step, ranks.device)
-    for part in rows.reshape(config.accumulate, ranks.world, -1)[:, ranks.rank]:
-        labels = pictures.labels
-        yield pictures.pixels[part], None if labels is None else labels[part]
+    """Yield what this process sees in a step: the pixels and labels of each part of its share.
+
+    What it will see in the next step is read from the disk meanwhile, if it lies there.
+    """
+    labels = pictures.labels
+    if hasattr(pictures.pixels, "mapping"):
+        ask_for(pictures.pixels, _share(pictures, config, step + 1, ranks).flatten())
+    for part in _share(pictures, config, step, ranks):
+        pixels = _send(pictures.pixels[part], ranks.device)
+        yield pixels, None if labels is None else _send(labels[part], ranks.device)
 
 
 def batch_loss(
@@ -124,10 +138,24 @@ def seed_of(*key: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
 
 
+def _share(pictures: Pictures, config: TrainConfig, step: int, ranks: Ranks) -> Tensor:
+    """Return which pictures this process sees in a step, `[accumulate b]`."""
+    rows = step_rows(config, len(pictures.pixels), step, pictures.pixels.device)
+    return rows.reshape(config.accumulate, ranks.world, -1)[:, ranks.rank]
+
+
 @functools.lru_cache(maxsize=2)
 def _order(n: int, seed: int, epoch: int, device: torch.device) -> Tensor:
-    """Return the order of an epoch; a GPU gets it once, from memory that nobody waits for."""
+    """Return the order of an epoch; a GPU gets it once."""
     g = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
-    order = torch.randperm(n, generator=g)
-    order = order.pin_memory() if device.type == "cuda" else order
-    return order.to(device, non_blocking=True)
+    return _send(torch.randperm(n, generator=g), device)
+
+
+def _send(values: Tensor, device: torch.device) -> Tensor:
+    """Send values to a device; to a GPU from memory that nobody waits for.
+
+    So the next rows are read from the disk while the GPU is at work with those before.
+    """
+    if device.type == "cuda" and not values.is_cuda:
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)

@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from fmtutor.images.commands import run_evaluate, run_sample, run_train
+from fmtutor.images.commands import run_evaluate, run_pack, run_sample, run_train
 from fmtutor.images.config import PRESETS, TrainConfig
 from fmtutor.images.evaluation import EvaluationConfig
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
@@ -22,6 +22,7 @@ from fmtutor.networks.registry import FROM_DATA, NETWORKS
 __all__ = ["attribute_help", "main"]
 
 EXTRA = ("PIL", "pooch", "safetensors", "sklearn")
+ALONE = ("matplotlib", "tensorboard")
 
 TRAIN_EPILOG = """
 examples:
@@ -39,14 +40,39 @@ examples:
       one process a GPU; the batch is shared among them (srun does as well)
   fmtutor train --preset cifar10-gpu --data folder --data-dir photos --size 64 --flip
       pictures of your own, in photos/CLASS/*.jpg
+  fmtutor train --preset cifar10-gpu --data packed --data-dir packed/photos
+      the same, packed before by fmtutor pack: as many as the disk holds
+  fmtutor train --preset digits-cpu --tensorboard
+      a log for TensorBoard, too (pip install tensorboard), in runs/digits-cpu/tensorboard
+"""
+
+PACK_EPILOG = """
+Pictures of a folder become squares of 8 bits a channel: an oblong one is turned upright and cut to
+its middle square; 16 bits of grey are scaled to 8, of colours with 16 bits the upper 8 are kept;
+what is transparent is laid on white; if all are grey there is one channel, else there are three.
+One whose black and white are not known (32-bit or floating-point TIFF) is refused by its name.
+
+A GPU gets all pictures of a set at once if they take at most a quarter of its free memory. Else it
+gets those of each step, and the system is asked for those of the next one meanwhile.
+
+examples:
+  fmtutor pack --data folder --data-dir photos --size 64 --flip --out packed/photos
+      pictures of your own, in photos/CLASS/*.jpg; the same command goes on after an interruption
+  fmtutor pack --data fashion-mnist --out packed/fashion
+      a data set that has a name
+  fmtutor pack --verify packed/photos
+      read all of it, and compare it with its hashes
+  fmtutor train --data packed --data-dir packed/photos --out runs/photos
+      train with it; fmtutor evaluate takes the same --data-dir
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> int:
     """Run a command.
 
     Args:
         argv: The arguments; None takes those of the process.
+        parser: Knows the commands; None knows those of this module.
 
     Returns:
         The exit status: 0, or 1 after an error, or 128 + n after signal n. Wrong usage ends the
@@ -54,15 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Chapter: images
     """
-    parser = _parser()
+    parser = parser or _parser()
     args = parser.parse_args(argv)
     args.command = shlex.join(["fmtutor", *(sys.argv[1:] if argv is None else argv)])
     try:
         status: int = args.run(args)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in EXTRA:
+        name = (error.name or "").split(".")[0]
+        if name not in EXTRA + ALONE:
             raise
-        return _fail(f"{error.name} is missing: pip install 'fmtutor[images]'")
+        package = name if name in ALONE else "'fmtutor[images]'"
+        return _fail(f"{error.name} is missing: pip install {package}")
     except OSError as error:
         return _fail(": ".join(str(x) for x in (error.strerror or error, error.filename) if x))
     except (ValueError, FloatingPointError) as error:
@@ -82,15 +110,52 @@ def attribute_help(config: type) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*further: Callable[[Any], None]) -> argparse.ArgumentParser:
+    """Return the parser of all commands, those of this module and further ones."""
     parser = argparse.ArgumentParser(
-        prog="fmtutor", description="Flow matching of pictures: train, sample, evaluate."
+        prog="fmtutor", description="Flow matching of pictures: pack, train, sample, evaluate."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_train(commands)
-    _add_sample(commands)
-    _add_evaluate(commands)
+    for add in (_add_pack, _add_train, _add_sample, _add_evaluate, *further):
+        add(commands)
     return parser
+
+
+def _add_pack(commands: Any) -> None:
+    parser = commands.add_parser(
+        "pack",
+        help="pack a data set, so that it need not fit the memory",
+        usage="fmtutor pack [-h] --out DIR [settings] | fmtutor pack --verify DIR",
+        description=textwrap.dedent(
+            """
+            Pack a data set into a directory of files that are mapped into memory: training reads
+            the rows of each step from them, so that the data may be larger than the memory. The
+            pictures are read one by one. Interrupted, the same command goes on where it has
+            stopped. The directory is a packed set once its manifest.json is there."""
+        ),
+        epilog=PACK_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run_pack, error=parser.error)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the directory to write")
+    parser.add_argument(
+        "--verify", type=Path, metavar="DIR", help="a packed set to compare with its hashes"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="directory with the files of the data set"
+    )
+    texts = attribute_help(TrainConfig)
+    parser.add_argument(
+        "--data",
+        default="digits",
+        metavar="NAME",
+        help="the data set: digits, fashion-mnist, cifar10 or folder (digits)",
+    )
+    parser.add_argument("--size", type=int, default=32, metavar="N", help=f"{texts['size']} (32)")
+    parser.add_argument(
+        "--channels", type=int, default=0, choices=(0, 1, 3), help=texts["channels"]
+    )
+    parser.add_argument("--flip", action="store_true", help=texts["flip"])
 
 
 def _add_train(commands: Any) -> None:
@@ -131,6 +196,11 @@ def _add_train(commands: Any) -> None:
         "--data-dir", type=Path, metavar="DIR", help="directory with the files of the data set"
     )
     parser.add_argument("--device", help="auto, cpu, cuda, ... (auto: a GPU if there is one)")
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the log for TensorBoard, too (pip install tensorboard)",
+    )
     settings = parser.add_argument_group("settings", "each replaces that of the preset")
     _add_fields(settings, TrainConfig)
     taken = {*FROM_DATA, *(field.name for field in fields(TrainConfig))}

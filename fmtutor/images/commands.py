@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,16 @@ from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
 if TYPE_CHECKING:
     from fmtutor.images.data import ImageData
+    from fmtutor.images.journal import Listener
+    from fmtutor.images.processes import Ranks
     from fmtutor.networks import PictureNetwork
 
-__all__ = ["run_evaluate", "run_sample", "run_train", "train_settings"]
+__all__ = ["run_evaluate", "run_pack", "run_sample", "run_train", "train_settings"]
 
 
 def run_train(args: argparse.Namespace) -> int:
     """Train, or go on with a run."""
-    from fmtutor.images.datasets import load_images
-    from fmtutor.images.processes import from_first, join_processes
+    from fmtutor.images.processes import join_processes
     from fmtutor.images.trainer import Stopped, train
 
     preset = getattr(args, "preset", "digits-cpu")
@@ -35,21 +37,40 @@ def run_train(args: argparse.Namespace) -> int:
     )
     try:
         with join_processes(getattr(args, "device", None)) as ranks:
-            data = from_first(
-                lambda: load_images(
-                    config.data, data_dir=getattr(args, "data_dir", None), size=config.size,
-                    flip=config.flip, channels=config.channels,
-                ),
-                ranks,
-            )  # fmt: skip
-            train(
-                config, data, out, resume=resume, reschedule=hasattr(args, "reschedule"),
-                weights=getattr(args, "weights", None), device=ranks.device,
-                progress=sys.stderr.isatty(),
-            )  # fmt: skip
+            data = _shared_data(config, getattr(args, "data_dir", None), ranks)
+            with _board(out, hasattr(args, "tensorboard")) as listen:
+                train(
+                    config, data, out, resume=resume, reschedule=hasattr(args, "reschedule"),
+                    weights=getattr(args, "weights", None), device=ranks.device,
+                    progress=sys.stderr.isatty(), listen=listen,
+                )  # fmt: skip
     except Stopped as stopped:
         print(f"{stopped}: go on with --resume --out {out}", file=sys.stderr)
         return 128 + stopped.signal
+    return 0
+
+
+def run_pack(args: argparse.Namespace) -> int:
+    """Pack a data set, or verify a packed one."""
+    from fmtutor.images.pack import pack_images
+    from fmtutor.images.packed import verify_packed
+
+    if (args.verify is None) == (args.out is None):
+        args.error("say where to pack to, --out DIR, or what to verify, --verify DIR")
+    if args.verify is not None:
+        manifest, out = verify_packed(args.verify), args.verify
+    else:
+        try:
+            manifest, out = pack_images(
+                args.out, args.data, data_dir=args.data_dir, size=args.size, flip=args.flip,
+                channels=args.channels,
+            ), args.out  # fmt: skip
+        except KeyboardInterrupt:
+            print(f"stopped: the same command goes on in {args.out}", file=sys.stderr)
+            raise
+    counts = " and ".join(f"{manifest.files[f'{x}.bin']['rows']} {x}" for x in ("train", "test"))
+    shape = " × ".join(str(n) for n in manifest.shape)
+    print(f"{out}: {manifest.name}, {counts}, {manifest.dtype} {shape}, sha256 {manifest.sha256}")
     return 0
 
 
@@ -63,6 +84,8 @@ def run_sample(args: argparse.Namespace) -> int:
 
     path = _network_file(args.checkpoint)
     model, about = load_model(path, choose_device(args.device))
+    if about.get("autoencoder"):
+        raise ValueError(f"{path} draws latents, which are no pictures before they are decoded")
     if args.classes and not model.classes:
         raise ValueError(f"{path} was trained without classes")
     classes = [_class_number(name, about["classes"]) for name in args.classes or []]
@@ -174,6 +197,39 @@ def _data_of(model: PictureNetwork, about: dict[str, Any], data_dir: Path | None
             f"but {', '.join(data.classes)} came"
         )
     return data
+
+
+def _shared_data(config: TrainConfig, data_dir: Path | None, ranks: Ranks) -> ImageData:
+    """Return the data of a run: each process maps a packed set, the first reads any other for all.
+
+    So a packed set lies where all processes see it, or a copy of it on each machine.
+    """
+    from fmtutor.images.datasets import find_directory, load_images
+    from fmtutor.images.packed import read_manifest
+    from fmtutor.images.processes import from_first
+
+    def load() -> ImageData:
+        return load_images(
+            config.data, data_dir=data_dir, size=config.size, flip=config.flip,
+            channels=config.channels,
+        )  # fmt: skip
+
+    if config.data != "packed":
+        return from_first(load, ranks)
+    first = from_first(lambda: read_manifest(find_directory("packed", data_dir)), ranks)
+    data = load()
+    if data.sha256 != first.sha256:
+        raise ValueError(
+            f"process {ranks.rank} finds another packed set in {data_dir} than process 0: "
+            f"sha256 {data.sha256}, expected was {first.sha256}"
+        )
+    return data
+
+
+def _board(out: Path, wanted: bool) -> AbstractContextManager[Listener | None]:
+    from fmtutor.images.board import tensorboard
+
+    return tensorboard(out / "tensorboard") if wanted else nullcontext()
 
 
 def _warn(asked: str, kind: str) -> None:

@@ -28,7 +28,7 @@ class TrainConfig:
     """What describes a training run in full, but for the data itself.
 
     Attributes:
-        data: The data set: digits, fashion-mnist, cifar10 or folder.
+        data: The data set: digits, fashion-mnist, cifar10, folder, or packed (by fmtutor pack).
         size: Side to which the middle square of a folder's pictures is scaled; other data sets
             have their own.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.

@@ -1,7 +1,8 @@
-"""Labelled pictures in memory: what a data set is to the trainer and to the evaluation."""
+"""Labelled pictures: what a data set is to the trainer and to the evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,12 @@ from fmtutor.checking import as_generator, check_labels
 
 __all__ = ["ImageData", "balanced", "check_images", "to_float", "to_uint8"]
 
+LATENTS = (torch.float16, torch.float32)
+
 
 @dataclass(frozen=True)
 class ImageData:
-    """Labelled pictures in memory.
+    """Labelled pictures, in memory or, of a packed set, in files that are mapped into it.
 
     Attributes:
         name: What the data set is called.
@@ -24,6 +27,9 @@ class ImageData:
         test_labels: Their labels, int64 `[m]`.
         classes: The names of the labels.
         flip: Whether a mirrored picture is as good as the picture itself.
+        autoencoder: What made latents of the pictures: its file and SHA-256; None for pixels. With
+            one, `train` and `test` are float32 or float16, of any number of channels.
+        sha256: What the pictures are known by where files say it; a run is resumed with no others.
 
     Chapter: images
     """
@@ -35,22 +41,32 @@ class ImageData:
     test_labels: Tensor
     classes: tuple[str, ...]
     flip: bool
+    autoencoder: Mapping[str, str] | None = None
+    sha256: str = ""
 
 
 def check_images(data: ImageData) -> None:
     """Refuse pictures that are not uint8 `[n c s s]`, and labels that do not fit them.
 
+    Of the pictures themselves none is read, so that a packed set is checked at once.
+
     Raises:
-        TypeError: If pictures are not uint8, or labels not int64.
-        ValueError: If a shape does not fit, or a label is out of range.
+        TypeError: If pictures are not uint8, latents not float32 or float16, or labels not int64.
+        ValueError: If a shape does not fit, a label is out of range, or latents are to be mirrored.
 
     Chapter: images
     """
+    if data.autoencoder is not None and data.flip:
+        raise ValueError("mirrored latents are not the latents of mirrored pictures: pack those")
     parts = {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}
     for name, (pixels, labels) in parts.items():
-        if pixels.dtype != torch.uint8:
+        if data.autoencoder is None and pixels.dtype != torch.uint8:
             raise TypeError(
                 f"{name} must be pixels 0, ..., 255 of dtype uint8, but {pixels.dtype} came"
+            )
+        if data.autoencoder is not None and pixels.dtype not in LATENTS:
+            raise TypeError(
+                f"{name} must be latents of dtype float32 or float16, but {pixels.dtype} came"
             )
         if pixels.ndim != 4 or pixels.numel() == 0 or pixels.shape[1:] != data.train.shape[1:]:
             raise ValueError(f"{name} must be pictures [n c h w], but {[*pixels.shape]} came")
@@ -63,8 +79,8 @@ def check_images(data: ImageData) -> None:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Map pixels 0, ..., 255 of dtype uint8 to [−1, 1], float32, in the same shape."""
-    return pixels.float() / 127.5 - 1
+    """Map pixels 0, ..., 255 of dtype uint8 to [−1, 1], float32; latents only become float32."""
+    return pixels.float() if pixels.is_floating_point() else pixels.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Data sets of pictures, checked as they are read: pixels as uint8, labels as int64.
 
-They are small enough to lie in memory whole, and to be sent to a GPU once.
+All but the packed ones are read into memory whole. A packed one, which `fmtutor pack` makes of any
+other, is mapped, and may be larger than that.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import torch
 
 from fmtutor.images.data import ImageData, to_float, to_uint8
 from fmtutor.images.folder import read_folder
+from fmtutor.images.packed import load_packed
 from fmtutor.images.published import cifar10, fashion_mnist, read_idx
 
 __all__ = [
     "ImageData",
+    "find_directory",
     "load_images",
     "read_idx",
     "to_float",
@@ -36,20 +39,20 @@ def load_images(
     where it is installed, and else from the cache of the user, to which it is downloaded.
 
     Args:
-        name: "digits" (8 × 8), "fashion-mnist" (28 × 28), "cifar10" (32 × 32, colours), or "folder"
-            for pictures in `data_dir`, in one folder a class.
+        name: "digits" (8 × 8), "fashion-mnist" (28 × 28), "cifar10" (32 × 32, colours), "folder"
+            for pictures in `data_dir`, in one folder a class, or "packed" for a packed set there.
         data_dir: A directory with the files as published (the IDX files may be unpacked); they are
             used as they are, and nothing is downloaded.
         size: Side to which the middle square of a folder's pictures is scaled.
         flip: Whether the pictures of a folder may be mirrored.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
-            What is transparent is laid on white.
+            What is transparent is laid on white; 16 bits become 8.
 
     Returns:
         The data set.
 
     Raises:
-        FileNotFoundError: If a file is not in `data_dir`.
+        FileNotFoundError: If a file is not in `data_dir`, or a packed set is unfinished.
         OSError: If a download fails on all mirrors.
         ValueError: If there is no such data set, a directory comes for the digits, or a file is not
             what it should be: the error names it and the hash that was expected.
@@ -57,9 +60,7 @@ def load_images(
     Reference: xiao2017, krizhevsky2009
     Chapter: images
     """
-    folder = None if data_dir is None else Path(data_dir)
-    if folder is not None and not folder.is_dir():
-        raise FileNotFoundError(f"there is no directory {folder}")
+    folder = None if data_dir is None else find_directory(name, data_dir)
     if name == "digits":
         if folder is not None:
             raise ValueError(
@@ -72,10 +73,29 @@ def load_images(
     if name == "cifar10":
         return cifar10(folder)
     if name == "folder":
-        if folder is None:
-            raise ValueError("pictures of a folder: give its data_dir")
-        return read_folder(folder, size, flip, channels)
-    raise ValueError(f"{name!r} is none of the data sets digits, fashion-mnist, cifar10, folder")
+        return read_folder(find_directory(name, folder), size, flip, channels)
+    if name == "packed":
+        return load_packed(find_directory(name, folder))
+    raise ValueError(
+        f"{name!r} is none of the data sets digits, fashion-mnist, cifar10, folder, packed"
+    )
+
+
+def find_directory(name: str, data_dir: str | Path | None) -> Path:
+    """Return the directory of a data set that cannot be without one.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If none came.
+
+    Chapter: images
+    """
+    if data_dir is None:
+        which = "a packed set" if name == "packed" else "pictures of a folder"
+        raise ValueError(f"{which}: give its data_dir")
+    if not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"there is no directory {data_dir}")
+    return Path(data_dir)
 
 
 def _digits() -> ImageData:

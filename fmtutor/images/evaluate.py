@@ -36,6 +36,8 @@ __all__ = [
     "evaluate",
 ]
 
+BLOCK = 10_000
+
 
 def evaluate(
     model: PictureNetwork,
@@ -72,6 +74,8 @@ def evaluate(
     Chapter: images
     """
     check_images(data)
+    if data.autoencoder is not None:
+        raise ValueError(f"latents of {data.name} came, but its pictures are what is measured")
     if config.guidance != 1 and not model.classes:
         raise ValueError(
             f"guidance {config.guidance} came, but the network was trained without classes"
@@ -113,9 +117,11 @@ def beside_neighbours(images: Tensor, data: ImageData, *, k: int = 3) -> Tensor:
 
     Chapter: images
     """
-    originals = _originals(data)
-    _, rows = nearest_neighbours(to_float(images), to_float(originals), k=k)
-    return torch.cat([images[:, None], originals[rows]], dim=1)
+    _, rows = _nearest_originals(images, data, k)
+    n = len(data.train)
+    found = data.train[rows % n]
+    found = torch.where((rows < n)[..., None, None, None], found, found.flip(-1))
+    return torch.cat([images[:, None], found], dim=1)
 
 
 def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[str, Any]]]:
@@ -160,10 +166,9 @@ def _closeness(
 ) -> dict[str, Any]:
     """Compare how near generated pictures and test pictures come to the training pictures."""
     device = next(model.parameters()).device
-    train = to_float(_originals(data).to(device))
     test_pictures = data.test[held_out_rows(data, len(images), config.seed)]
     generated, test = (
-        nearest_neighbours(to_float(pictures.to(device)), train)[0][:, 0].cpu()
+        _nearest_originals(pictures.to(device), data)[0][:, 0].cpu()
         for pictures in (images, test_pictures)
     )
     levels = torch.tensor([0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
@@ -176,9 +181,23 @@ def _closeness(
     }
 
 
-def _originals(data: ImageData) -> Tensor:
-    """Return what a network may have copied: what it was shown, mirrored pictures included."""
-    return torch.cat([data.train, data.train.flip(-1)]) if data.flip else data.train
+def _nearest_originals(images: Tensor, data: ImageData, k: int = 1) -> tuple[Tensor, Tensor]:
+    """Return distances to the nearest pictures of those a network was shown, and their rows.
+
+    Row n + i is the i-th of the n training pictures, mirrored. They pass by in blocks, since they
+    may be more than the memory holds.
+    """
+    x, n = to_float(images), len(data.train)
+    distances, rows = [], []
+    for mirrored in (False, True) if data.flip else (False,):
+        for start in range(0, n, BLOCK):
+            block = data.train[start : start + BLOCK].to(x.device)
+            block = to_float(block.flip(-1) if mirrored else block)
+            distance, row = nearest_neighbours(x, block, k=k if n <= BLOCK else min(k, len(block)))
+            distances.append(distance)
+            rows.append(row + start + n * mirrored)
+    best, column = torch.cat(distances, 1).topk(k, largest=False)
+    return best, torch.cat(rows, 1).gather(1, column)
 
 
 def _likelihood(

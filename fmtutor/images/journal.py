@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from fmtutor.images.processes import Ranks, mean_over_ranks
 from fmtutor.images.run import Run
 
 __all__ = [
-    "Stretch", "add_to_log", "begin_log", "cut_log", "describe_machine", "draw_grid", "due",
-    "loss_on_test", "tell",
+    "Listener", "Stretch", "add_to_log", "begin_log", "cut_log", "describe_machine", "draw_grid",
+    "due", "loss_on_test", "tell",
 ]  # fmt: skip
 
 TEST_PICTURES = 1000
+
+Listener = Callable[[dict[str, Any]], None]
+"""Gets each line of a log that measures the run, once it is written."""
 
 
 class Stretch:
@@ -122,10 +126,12 @@ def add_to_log(out: Path, record: dict[str, Any]) -> None:
         file.write(as_json(record) + "\n")
 
 
-def tell(record: dict[str, Any], out: Path, ranks: Ranks) -> None:
-    """Append a line to the log, in the one process that writes."""
+def tell(record: dict[str, Any], out: Path, ranks: Ranks, listen: Listener | None = None) -> None:
+    """Append a line to the log, and let a listener have it, in the one process that writes."""
     if ranks.rank == 0:
         add_to_log(out, record)
+        if listen is not None:
+            listen(record)
 
 
 def begin_log(out: Path, step: int | None) -> None:

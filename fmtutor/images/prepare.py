@@ -53,6 +53,7 @@ def begin_run(config: TrainConfig, data: ImageData, ranks: Ranks) -> Run:
         device=ranks.device,
         metadata={
             "data": data.name, "classes": list(data.classes), "pictures": len(data.train),
+            "autoencoder": data.autoencoder, "sha256": data.sha256,
         },
     )  # fmt: skip
 

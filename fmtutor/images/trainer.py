@@ -23,7 +23,7 @@ from fmtutor.images.batches import (
 )  # fmt: skip
 from fmtutor.images.config import TrainConfig, learning_rate
 from fmtutor.images.data import ImageData
-from fmtutor.images.journal import Stretch, draw_grid, due, loss_on_test, tell
+from fmtutor.images.journal import Listener, Stretch, draw_grid, due, loss_on_test, tell
 from fmtutor.images.prepare import (
     begin_run,
     check_fit,
@@ -72,6 +72,7 @@ def train(
     weights: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
+    listen: Listener | None = None,
 ) -> PictureNetwork:
     """Train a network on pictures, alone or, under torchrun or srun, with other processes.
 
@@ -91,6 +92,7 @@ def train(
         weights: A network of the same kind whose weights a new run begins with.
         device: Where to train; None, or "auto", takes a GPU if there is one.
         progress: Whether to show a progress bar.
+        listen: Gets each line of the log that measures the run, in the process that writes it.
 
     Returns:
         The averaged network.
@@ -121,7 +123,7 @@ def train(
             disable=not progress or ranks.rank > 0,
         )  # fmt: skip
         with bar, catch_signals() as signals:
-            _train(run, config, data, out, ranks, signals, bar)
+            _train(run, config, data, out, ranks, signals, bar, listen)
         if ranks.rank == 0:
             save_average(run, out / "model.safetensors")
         return run.average
@@ -169,6 +171,7 @@ def _train(
     ranks: Ranks,
     signals: list[int],
     bar: tqdm[NoReturn],
+    listen: Listener | None,
 ) -> None:
     net, pictures = shared_network(run, config, ranks), on_device(data, config, ranks.device)
     generator = torch.Generator(device=ranks.device)
@@ -188,10 +191,12 @@ def _train(
             record = stretch.record(run, config, len(data.train), ranks, norm)
             stretch = Stretch(run)
             bar.set_postfix(loss=f"{record['loss']:.4f}")
-            tell(record, out, ranks)
+            tell(record, out, ranks, listen)
         if "sample" in now_due and ranks.rank == 0:
-            tell({"step": run.step, "test_loss": loss_on_test(run, config, data)}, out, ranks)
-            draw_grid(run, out / "samples" / f"step-{run.step:07d}.png")
+            measured = {"step": run.step, "test_loss": loss_on_test(run, config, data)}
+            tell(measured, out, ranks, listen)
+            if data.autoencoder is None:  # which are no pictures before they are decoded
+                draw_grid(run, out / "samples" / f"step-{run.step:07d}.png")
         if ("save" in now_due or stop) and ranks.rank == 0:
             save_run(run, out)
         if stop:
