@@ -57,6 +57,7 @@ SRUN = {
         ({"SLURM_STEP_NODELIST": "one"}, "tcp://one:21005"),
         ({"SLURM_STEP_NODELIST": "one,two"}, "tcp://one:21005"),
         ({"SLURM_STEP_NODELIST": "a[1,3]-ib"}, "tcp://a1-ib:21005"),
+        ({"SLURM_STEP_NODELIST": "r[2-3]n[01-04,7]x,b"}, "tcp://r2n01x:21005"),
         ({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}, "tcp://10.0.0.1:29500"),
     ],
 )

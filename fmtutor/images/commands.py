@@ -25,13 +25,15 @@ def run_train(args: argparse.Namespace) -> int:
     """Train, or go on with a run."""
     from fmtutor.images.datasets import load_images
     from fmtutor.images.processes import from_first, join_processes
+    from fmtutor.images.run import newest_checkpoint
     from fmtutor.images.trainer import Stopped, train
 
     preset = getattr(args, "preset", "digits-cpu")
     out = getattr(args, "out", Path("runs") / preset)
-    resume = hasattr(args, "resume")
+    resume = getattr(args, "resume", False)
+    goes_on = resume is True or (resume == "auto" and newest_checkpoint(out) is not None)
     config = train_settings(
-        args, _stored(out) if resume and not hasattr(args, "preset") else preset
+        args, _stored(out) if goes_on and not hasattr(args, "preset") else preset
     )
     try:
         with join_processes(getattr(args, "device", None)) as ranks:

@@ -22,10 +22,12 @@ def place_of_process() -> dict[str, Any] | None:
     world = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if world == 1:
         return None
-    # node[07-09,12],other: the first name, with the first number in the brackets
+    # rack1n[07-09,12],other: the first name, with the first number of each pair of brackets
     nodes = os.environ.get("SLURM_STEP_NODELIST", "")
-    first = re.match(r"([^\[,]+)(?:\[(\w+)[^\]]*\]([^,]*))?", nodes)
-    host = os.environ.get("MASTER_ADDR") or (first and "".join(p or "" for p in first.groups()))
+    first = re.match(r"(?:[^\[,]|\[[^\]]*\])*", nodes)
+    host = os.environ.get("MASTER_ADDR") or re.sub(
+        r"\[(\w+)[^\]]*\]", r"\1", first[0] if first else ""
+    )
     if not host:
         raise ValueError(
             f"srun has started {world} tasks, but neither MASTER_ADDR nor SLURM_STEP_NODELIST says "

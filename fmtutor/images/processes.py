@@ -19,6 +19,7 @@ from fmtutor.images.launch import place_of_process
 
 __all__ = [
     "Ranks",
+    "by_first",
     "catch_signals",
     "choose_device",
     "from_first",
@@ -200,10 +201,31 @@ def from_first(make: Callable[[], _Data], ranks: Ranks) -> _Data:
     return shared
 
 
+def by_first(act: Callable[[], None], ranks: Ranks) -> None:
+    """Let the first process act while the others wait for it.
+
+    Raises:
+        Exception: What it has raised, in all processes.
+    """
+    message: list[Exception | None] = [None]
+    if ranks.rank == 0:
+        try:
+            act()
+        except Exception as error:
+            message = [error]
+    if ranks.world > 1:
+        dist.broadcast_object_list(message, device=ranks.device)
+    if message[0] is not None:
+        raise message[0]
+
+
 def gradients_shared(net: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
     """Keep gradients in the process while there are more parts of the batch to come."""
     if isinstance(net, DistributedDataParallel) and not last:
         return net.no_sync()
+    share: Any = getattr(net, "set_requires_gradient_sync", None)
+    if share is not None:  # FSDP, which keeps them in whole meanwhile
+        share(last)
     return contextlib.nullcontext()
 
 
