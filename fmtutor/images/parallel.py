@@ -7,7 +7,7 @@ are summed and spread at once. So no device ever holds more than two blocks in w
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,9 +30,15 @@ __all__ = [
 def recompute_activations(model: PictureNetwork) -> None:
     """Let each block keep its input alone, and compute the rest again when gradients are wanted."""
     for block in model.blocks:
-        block.forward = functools.partial(  # type: ignore[method-assign]
-            checkpoint, block.forward, use_reentrant=False
-        )
+        block.forward = _again(block.forward)  # type: ignore[method-assign]
+
+
+def _again(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def call(*args: Tensor) -> Tensor:  # a partial function would not be compiled
+        out: Tensor = checkpoint(forward, *args, use_reentrant=False)
+        return out
+
+    return call
 
 
 def shard(
@@ -116,7 +122,7 @@ def part_like(full: Tensor, like: Any) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     part: Tensor = distribute_tensor(
-        full.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+        full.to(like.device).contiguous(), like.device_mesh, like.placements, src_data_rank=None
     )
     return part
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +87,13 @@ def load_shards(run: Run, folder: Path) -> None:
         for name, size in about["files"].items():
             if (folder / name).stat().st_size != size:
                 raise ValueError(f"{folder / name} is damaged: it had {size} bytes")
-        load(
-            state_of_run(run),
-            storage_reader=HuggingFaceStorageReader(str(folder)),
-            no_dist=not dist.is_initialized(),
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            load(
+                state_of_run(run),
+                storage_reader=HuggingFaceStorageReader(str(folder)),
+                no_dist=not dist.is_initialized(),
+            )
     except (OSError, KeyError, json.JSONDecodeError, CheckpointException) as error:
         raise ValueError(f"{folder} is damaged: {error}") from error
     run.step, run.seconds = about["step"], about["seconds"]
