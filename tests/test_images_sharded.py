@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from forked import together
-from picture_runs import CONFIG, CPU, DATA, fresh_run, log_of, quick, with_network
+from picture_runs import CONFIG, CPU, DATA, fresh_run, log_of, quick, state_at, with_network
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fmtutor.images import batches, journal, trainer
@@ -51,17 +51,6 @@ def few_steps(monkeypatch):
 
 def in_whole(tensors):
     return {name: whole(value.detach()).clone() for name, value in tensors.items()}
-
-
-def state_at(out, config):
-    """Everything that the newest checkpoint says, read by one process."""
-    run = fresh_run(config)
-    restore_run(run, out, reschedule=True)
-    tensors = {f"model {k}": v for k, v in run.model.state_dict().items()}
-    tensors |= {f"average {k}": v for k, v in run.average.state_dict().items()}
-    for k, moments in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"{name} {k}": value for name, value in moments.items()}
-    return run.step, tensors
 
 
 def furthest(one, other):

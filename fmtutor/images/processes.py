@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from fmtutor.images.launch import place_of_process
+from fmtutor.images.launch import place_of_process, store_of_attempt
 
 __all__ = [
     "Ranks",
@@ -100,6 +100,8 @@ def join_processes(device: torch.device | str | None = None) -> Iterator[Ranks]:
     if joins:
         place.pop("local", None)
         backend = "nccl" if chosen.type == "cuda" else "gloo"
+        if dist.is_torchelastic_launched():
+            place = store_of_attempt(PATIENCE)
         dist.init_process_group(backend, timeout=PATIENCE, **place)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
