@@ -282,5 +282,5 @@ def test_a_rank_that_dies_is_started_again_and_the_run_is_as_if_it_had_not(tmp_p
         config = read_config(log_of(whole)[0]["config"])
         for other in (killed, on_nodes):
             assert_same(state_at(whole, config), state_at(other, config))
-        assert [line["step"] for line in log_of(killed) if "step" in line] == [0, 3, 4, 6, 9, 9]
+        assert [line["step"] for line in log_of(killed) if "loss" in line] == [3, 6, 9]
         assert [p.name for p in (killed / "checkpoints").iterdir()] == ["step-0000009"]
