@@ -12,6 +12,7 @@ from fmtutor.images.config import TrainConfig
 from fmtutor.images.data import ImageData
 from fmtutor.images.prepare import begin_run
 from fmtutor.images.processes import Ranks
+from fmtutor.images.resume import restore_run
 from fmtutor.images.run import newest_checkpoint
 from fmtutor.images.trainer import train
 
@@ -85,6 +86,17 @@ CPU = Ranks(0, 1, torch.device("cpu"))
 def fresh_run(config, device="cpu"):
     """A run before its first step."""
     return begin_run(config, DATA, replace(CPU, device=torch.device(device)))
+
+
+def state_at(out, config):
+    """Everything that the newest checkpoint says, one of parts as well, read by one process."""
+    run = fresh_run(config)
+    restore_run(run, out, reschedule=True)
+    tensors = {f"model {k}": v for k, v in run.model.state_dict().items()}
+    tensors |= {f"average {k}": v for k, v in run.average.state_dict().items()}
+    for k, moments in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"{name} {k}": value for name, value in moments.items()}
+    return run.step, tensors
 
 
 def step_of(run, config, device="cpu", *, flip=False):

@@ -81,6 +81,20 @@ def test_a_run_is_resumed_with_its_own_settings(tmp_path, monkeypatch, capsys):
     assert "has width = 4, but 8 came" in capsys.readouterr().err
 
 
+def test_a_command_can_be_started_again_and_again(tmp_path, capsys):
+    command = [*QUICK.split(), str(tmp_path), "--steps", "3"]
+    assert main([*command, "--resume", "auto"]) == 0
+    before = load_model(tmp_path / "model.safetensors")[0].state_dict()
+    for again in (command, ["train", "--out", str(tmp_path)]):
+        assert main([*again, "--resume", "auto"]) == 0
+        now = load_model(tmp_path / "model.safetensors")[0].state_dict()
+        assert all(torch.equal(value, before[name]) for name, value in now.items())
+    assert main(command) == 1
+    assert "there is a run in" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--resume", "always"])
+
+
 def test_pictures_are_drawn(run, capsys):
     command = ["sample", "run", "--classes", "3", "7", "--rows", "2", "--steps", "1"]
     assert main([*command, "--out", "a.png"]) == 0

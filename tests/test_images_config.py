@@ -44,6 +44,7 @@ def test_the_rate_of_early_steps_knows_nothing_of_the_end():
         ({"network": "mlp"}, "network must be one of unet, but 'mlp' came"),
         ({"architecture": {"depth": 3}}, "unet has no setting 'depth', but patch, width"),
         ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
+        ({"parallel": "zero"}, "parallel must be ddp or fsdp, but 'zero' came"),
     ],
 )
 def test_bad_settings_are_refused(change, message):

@@ -4,6 +4,11 @@ import os
 import subprocess
 import sys
 
+from forked import free_port
+from picture_runs import assert_same, log_of, state_at
+
+from fmtutor.images.config import read_config
+
 SCRIPT = '''
 import contextlib, copy, os, sys
 from dataclasses import replace
@@ -180,16 +185,65 @@ quick(Path(sys.argv[1]) / "run", CONFIG)
 """
 
 
+RESTARTED = """
+import functools, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import torch
+from picture_runs import DATA
+
+from fmtutor.images import datasets, journal, trainer
+from fmtutor.images.cli import main
+from fmtutor.images.processes import join_processes
+from fmtutor.images.run import newest_checkpoint
+
+torch.set_num_threads(1)
+journal.draw_pictures = functools.partial(journal.draw_pictures, steps=1)
+datasets.load_images = lambda name, **given: DATA
+top, usual = Path(sys.argv[1]), trainer.take_step
+TINY = (
+    "train --resume auto --steps 9 --batch-size 8 --patch 2 --width 8 --mults 1 --attention , "
+    "--warmup 2 --log-every 3 --save-every 4 --sample-every 100 --device cpu"
+)
+
+
+def dying(run, net, pictures, config, ranks, generator):
+    taken = usual(run, net, pictures, config, ranks, generator)
+    died = top / f"died-{config.parallel}"
+    if out.name == "killed" and run.step == 6 and ranks.rank == 1 and not died.exists():
+        died.touch()
+        half = out / "checkpoints" / ".step-0000008.part"  # what it may have been at
+        half.mkdir()
+        (half / "model.safetensors").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return taken
+
+
+trainer.take_step = dying
+with join_processes("cpu") as ranks:
+    assert ranks.world == 2
+    alone = os.environ["GROUP_WORLD_SIZE"] == "1"
+    for parallel in ("ddp", "fsdp"):
+        for name in ("whole", "killed") if alone else ("nodes",):
+            out = top / parallel / name
+            command = f"{TINY} --parallel {parallel} --out {out}"
+            assert main(command.split()) == 0
+"""
+
+
 def torchrun(tmp_path, code):
-    (tmp_path / "script.py").write_text(code)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        str(tmp_path / "script.py"), str(tmp_path), os.path.dirname(__file__),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command, environment = starts(tmp_path, code, "--standalone", "--nproc_per_node=2")
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=500, check=False
     )
+
+
+def starts(tmp_path, code, *options):
+    """The command that lets torchrun start a script, and its environment."""
+    (tmp_path / "script.py").write_text(code)
+    script = (str(tmp_path / "script.py"), str(tmp_path), os.path.dirname(__file__))
+    command = [sys.executable, "-m", "torch.distributed.run", *options, *script]
+    return command, {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def test_two_processes_are_one_run(tmp_path):
@@ -205,3 +259,28 @@ def test_a_rank_that_dies_ends_the_run_with_an_error(tmp_path):
     assert "SIGKILL" in done.stderr
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-0000004"]
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_rank_that_dies_is_started_again_and_the_run_is_as_if_it_had_not(tmp_path):
+    """Once in a run of each kind; then both runs on two nodes, which are both here."""
+    command, environment = starts(
+        tmp_path, RESTARTED, "--standalone", "--nproc_per_node=2", "--max-restarts=2"
+    )
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    command, environment = starts(
+        tmp_path, RESTARTED, "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d",
+        "--rdzv_id=one", f"--rdzv_endpoint=127.0.0.1:{free_port()}",
+    )  # fmt: skip
+    nodes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [node.wait(timeout=500) for node in nodes] == [0, 0]
+    for parallel in ("ddp", "fsdp"):
+        assert (tmp_path / f"died-{parallel}").exists()
+        whole, killed, on_nodes = (tmp_path / parallel / n for n in ("whole", "killed", "nodes"))
+        config = read_config(log_of(whole)[0]["config"])
+        for other in (killed, on_nodes):
+            assert_same(state_at(whole, config), state_at(other, config))
+        assert [line["step"] for line in log_of(killed) if "loss" in line] == [3, 6, 9]
+        assert [p.name for p in (killed / "checkpoints").iterdir()] == ["step-0000009"]

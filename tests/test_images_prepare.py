@@ -107,7 +107,8 @@ def test_alone_the_network_is_called_as_it_is(monkeypatch):
 
 def test_among_several_processes_it_shares_its_gradients(monkeypatch):
     class Sharing:
-        def __init__(self, network):
+        def __init__(self, network, *, gradient_as_bucket_view):
+            assert gradient_as_bucket_view
             self.network, self.compiled, self.broadcast_buffers = network, False, True
 
         def compile(self):

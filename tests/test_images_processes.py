@@ -4,8 +4,10 @@ import os
 
 import pytest
 import torch
+from forked import free_port
 from torch import distributed as dist
 
+from fmtutor.images import launch
 from fmtutor.images.launch import place_of_process
 from fmtutor.images.processes import (
     choose_device,
@@ -57,6 +59,7 @@ SRUN = {
         ({"SLURM_STEP_NODELIST": "one"}, "tcp://one:21005"),
         ({"SLURM_STEP_NODELIST": "one,two"}, "tcp://one:21005"),
         ({"SLURM_STEP_NODELIST": "a[1,3]-ib"}, "tcp://a1-ib:21005"),
+        ({"SLURM_STEP_NODELIST": "r[2-3]n[01-04,7]x,b"}, "tcp://r2n01x:21005"),
         ({"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}, "tcp://10.0.0.1:29500"),
     ],
 )
@@ -97,6 +100,41 @@ def test_two_tasks_of_srun_are_one_run(monkeypatch):
                 os._exit(2)
         children.append(child)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+
+
+def look_for_the_living(rank, waits, tells):
+    """Join as a process of torchrun; the first one waits until the other has looked in vain."""
+    if rank == 0:
+        os.read(waits, 1)
+    else:
+        launch.time.sleep = lambda seconds: os.write(tells, b"x")
+    with join_processes("cpu") as ranks:
+        return (ranks.rank, largest(ranks.rank, ranks)) == (rank, 1)
+
+
+def test_what_dead_processes_have_left_is_not_taken_for_the_living(monkeypatch):
+    """torchrun's store knows the port of a store that is gone, or of one that is another's."""
+    agent, other = (
+        dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(2)
+    )
+    environment = {
+        "TORCHELASTIC_RUN_ID": "one", "TORCHELASTIC_USE_AGENT_STORE": "True", "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(agent.port),
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for stale in (f"{free_port()} gone", f"{other.port} of-another"):
+        agent.set(launch.KEY, stale)
+        children, pipe = [], os.pipe()
+        for rank in (1, 0):
+            monkeypatch.setenv("RANK", str(rank))
+            if (child := os.fork()) == 0:
+                try:
+                    os._exit(0 if look_for_the_living(rank, *pipe) else 1)
+                finally:
+                    os._exit(2)
+            children.append(child)
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
 
 
 def test_a_task_takes_a_gpu_of_its_node(monkeypatch):

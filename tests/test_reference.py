@@ -28,7 +28,7 @@ LISTED = re.findall(r"automodule:: (\S+)", PAGE)
 LEFT_OUT = re.compile(
     r"fmtutor\.(checking|cli|exercises.*|widgets\..*"
     r"|images\.(cli|__main__|batches|board|chunks|commands|data|download|evaluation|features|folder|journal"
-    r"|judge|launch|prepare|processes|published|resume|run))"
+    r"|judge|launch|parallel|prepare|processes|published|resume|run|shards))"
 )
 
 

@@ -22,7 +22,8 @@ from fmtutor.losses import cfm_loss
 from fmtutor.notation import VelocityField
 
 __all__ = [
-    "Pictures", "autocast", "batch_loss", "on_device", "parts", "seed_of", "step_rows",
+    "Pictures", "autocast", "batch_loss", "in_bfloat16", "on_device", "parts", "seed_of",
+    "step_rows",
 ]  # fmt: skip
 
 COUPLINGS = {"independent": None, "ot": minibatch_ot, "ot-within": within_labels(minibatch_ot)}
@@ -128,9 +129,14 @@ def batch_loss(
 
 def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:
     """Compute in bfloat16 where that is asked for, or left to a GPU that has it."""
+    half = in_bfloat16(config, device)
+    return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
+
+
+def in_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether a run computes in bfloat16: asked for, or left to a GPU that has it."""
     able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and able)
-    return torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext()
+    return config.precision == "bfloat16" or (config.precision == "auto" and able)
 
 
 def seed_of(*key: object) -> int:

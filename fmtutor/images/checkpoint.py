@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from fmtutor.networks import PictureNetwork, kind_of
 from fmtutor.networks.registry import NETWORKS
@@ -40,6 +41,7 @@ def save_model(
     *,
     metadata: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a network to a safetensors file.
 
@@ -48,6 +50,7 @@ def save_model(
         model: A network of `NETWORKS`.
         metadata: What else to keep, as JSON: the names of the data set and its classes, the path.
         dtype: How to store the weights; float16 halves the file.
+        weights: Its weights by name, where the network holds only a part of them.
 
     Raises:
         OSError: If the file cannot be written.
@@ -55,14 +58,15 @@ def save_model(
 
     Chapter: images
     """
-    weights = {k: w.detach().to("cpu", dtype).contiguous() for k, w in model.state_dict().items()}
+    own = model.state_dict() if weights is None else weights
+    stored = {k: w.detach().to("cpu", dtype).contiguous() for k, w in own.items()}
     header = {
         "format": FORMAT,
         "kind": kind_of(model),
         "network": json.dumps(asdict(model.config)),
         "metadata": json.dumps(dict(metadata)),
     }
-    write_atomically(path, save(weights, metadata=header))
+    write_atomically(path, save(stored, metadata=header))
 
 
 def load_model(

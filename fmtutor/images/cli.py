@@ -38,6 +38,10 @@ examples:
       a new run that begins with the weights of another
   torchrun --nproc_per_node=8 -m fmtutor.images train --preset cifar10-gpu
       one process a GPU; the batch is shared among them (srun does as well)
+  torchrun --nnodes=4 --nproc_per_node=8 --max-restarts=3 --rdzv_backend=c10d \
+      --rdzv_endpoint=HOST:29500 -m fmtutor.images train --resume auto --parallel fsdp ...
+      32 GPUs, on each of 4 machines the same command, --out on a disk that all of them see; each
+      GPU holds a part of the network; a run that loses a process goes on from its last checkpoint
   fmtutor train --preset cifar10-gpu --data folder --data-dir photos --size 64 --flip
       pictures of your own, in photos/CLASS/*.jpg
   fmtutor train --preset cifar10-gpu --data packed --data-dir packed/photos
@@ -162,7 +166,7 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a network on pictures",
-        usage="fmtutor train [-h] [--preset NAME] [--out DIR] [--resume] [settings]",
+        usage="fmtutor train [-h] [--preset NAME] [--out DIR] [--resume [auto]] [settings]",
         description=textwrap.dedent(
             """
             Train a network on pictures, on a CPU, a GPU or, under torchrun, on several. The run
@@ -183,7 +187,14 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="directory of the run (runs/PRESET)"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        choices=("auto",),
+        help="go on with the run in --out; with auto, begin it if there is none, so that the same "
+        "command can be started again after a loss",
+    )
     parser.add_argument(
         "--reschedule",
         action="store_true",

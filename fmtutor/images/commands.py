@@ -27,13 +27,15 @@ __all__ = ["run_evaluate", "run_pack", "run_sample", "run_train", "train_setting
 def run_train(args: argparse.Namespace) -> int:
     """Train, or go on with a run."""
     from fmtutor.images.processes import join_processes
+    from fmtutor.images.run import newest_checkpoint
     from fmtutor.images.trainer import Stopped, train
 
     preset = getattr(args, "preset", "digits-cpu")
     out = getattr(args, "out", Path("runs") / preset)
-    resume = hasattr(args, "resume")
+    resume = getattr(args, "resume", False)
+    goes_on = resume is True or (resume == "auto" and newest_checkpoint(out) is not None)
     config = train_settings(
-        args, _stored(out) if resume and not hasattr(args, "preset") else preset
+        args, _stored(out) if goes_on and not hasattr(args, "preset") else preset
     )
     try:
         with join_processes(getattr(args, "device", None)) as ranks:

@@ -52,6 +52,10 @@ class TrainConfig:
         seed: Seed of weights, order, noise and times.
         precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that has it.
         compile: Whether to compile the network.
+        parallel: How several processes share the work: ddp, with the whole network in each; or
+            fsdp, with a part of it in each, for one that is larger than a device.
+        activation_checkpointing: Whether the blocks are computed again for their gradients, a third
+            more work, instead of keeping what they have computed.
         log_every: Steps between two lines of the log.
         sample_every: Steps between two grids of samples.
         save_every: Steps between two checkpoints.
@@ -83,6 +87,8 @@ class TrainConfig:
     seed: int = 0
     precision: str = "auto"
     compile: bool = False
+    parallel: str = "ddp"
+    activation_checkpointing: bool = False
     log_every: int = 50
     sample_every: int = 200
     save_every: int = 100
@@ -119,6 +125,8 @@ class TrainConfig:
             raise ValueError(
                 f"precision must be auto, float32 or bfloat16, but {self.precision!r} came"
             )
+        if self.parallel not in ("ddp", "fsdp"):
+            raise ValueError(f"parallel must be ddp or fsdp, but {self.parallel!r} came")
         object.__setattr__(self, "architecture", architecture(self.network, self.architecture))
 
 

@@ -103,12 +103,12 @@ def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
     return round(total.item() / len(rows), 5)
 
 
-def draw_grid(run: Run, path: Path) -> None:
+def draw_grid(run: Run, path: Path | None) -> None:
     """Write a grid of samples of the averaged network to a PNG file, from the same noise always.
 
     Args:
         run: The run; with classes each column is one, eight pictures of it.
-        path: The file.
+        path: The file; None draws for the sake of those that hold other parts of the network.
 
     Chapter: images
     """
@@ -116,8 +116,9 @@ def draw_grid(run: Run, path: Path) -> None:
     columns = len(shown) or 10
     labels = shown.repeat(8) if len(shown) else None
     pictures = draw_pictures(run.average, labels, count=8 * columns)
-    path.parent.mkdir(exist_ok=True)
-    save_png(path, picture_grid(pictures, columns), zoom=2)
+    if path is not None:
+        path.parent.mkdir(exist_ok=True)
+        save_png(path, picture_grid(pictures, columns), zoom=2)
 
 
 def add_to_log(out: Path, record: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from fmtutor.images.batches import seed_of
 from fmtutor.images.config import TrainConfig
 from fmtutor.images.data import ImageData, check_images
 from fmtutor.images.journal import begin_log, describe_machine, tell
-from fmtutor.images.processes import Ranks
+from fmtutor.images.parallel import crew_of, is_sharded
+from fmtutor.images.processes import Ranks, by_first
 from fmtutor.images.run import Run, new_run, newest_checkpoint, save_run
 from fmtutor.networks import PictureNetwork
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
@@ -51,6 +52,7 @@ def begin_run(config: TrainConfig, data: ImageData, ranks: Ranks) -> Run:
         network_config(config, data),
         seed=seed_of(config.seed, "weights"),
         device=ranks.device,
+        world=ranks.world,
         metadata={
             "data": data.name, "classes": list(data.classes), "pictures": len(data.train),
             "autoencoder": data.autoencoder, "sha256": data.sha256,
@@ -60,11 +62,20 @@ def begin_run(config: TrainConfig, data: ImageData, ranks: Ranks) -> Run:
 
 def prepare_folder(run: Run, out: Path, ranks: Ranks, resume: bool) -> None:
     """Make the directory of the run what it is at this step: its log and a checkpoint."""
-    if not resume and newest_checkpoint(out) is not None:
-        raise FileExistsError(f"there is a run in {out}: resume it, or choose another directory")
-    begin_log(out, run.step if resume else None)
-    tell(describe_machine(run, ranks), out, ranks)
-    save_run(run, out)
+    crew = crew_of(run.model, ranks)
+    if crew is None:
+        return
+
+    def begin() -> None:
+        if not resume and newest_checkpoint(out) is not None:
+            raise FileExistsError(
+                f"there is a run in {out}: resume it, or choose another directory"
+            )
+        begin_log(out, run.step if resume else None)
+        tell(describe_machine(run, ranks), out, ranks)
+
+    by_first(begin, crew)
+    save_run(run, out, crew)
 
 
 def shared_network(
@@ -72,8 +83,11 @@ def shared_network(
 ) -> PictureNetwork | DistributedDataParallel:
     """Return the network that is called in training: among several processes, one that shares."""
     net: PictureNetwork | DistributedDataParallel = run.model
+    if is_sharded(run.model):
+        return net
     if ranks.world > 1:
-        net = DistributedDataParallel(run.model)
+        # Without the view each gradient would be held twice, once to be sent.
+        net = DistributedDataParallel(run.model, gradient_as_bucket_view=True)
         # The only buffers are constants: nothing is to be sent before each step. (Given to the
         # constructor, torch from 2.13 on warns of it and older ones know no other name.)
         net.broadcast_buffers = False

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from fmtutor.images.launch import place_of_process
+from fmtutor.images.launch import place_of_process, store_of_attempt
 
 __all__ = [
     "Ranks",
+    "by_first",
     "catch_signals",
     "choose_device",
     "from_first",
@@ -99,6 +100,8 @@ def join_processes(device: torch.device | str | None = None) -> Iterator[Ranks]:
     if joins:
         place.pop("local", None)
         backend = "nccl" if chosen.type == "cuda" else "gloo"
+        if dist.is_torchelastic_launched():
+            place = store_of_attempt(PATIENCE)
         dist.init_process_group(backend, timeout=PATIENCE, **place)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
@@ -200,10 +203,31 @@ def from_first(make: Callable[[], _Data], ranks: Ranks) -> _Data:
     return shared
 
 
+def by_first(act: Callable[[], None], ranks: Ranks) -> None:
+    """Let the first process act while the others wait for it.
+
+    Raises:
+        Exception: What it has raised, in all processes.
+    """
+    message: list[Exception | None] = [None]
+    if ranks.rank == 0:
+        try:
+            act()
+        except Exception as error:
+            message = [error]
+    if ranks.world > 1:
+        dist.broadcast_object_list(message, device=ranks.device)
+    if message[0] is not None:
+        raise message[0]
+
+
 def gradients_shared(net: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
     """Keep gradients in the process while there are more parts of the batch to come."""
     if isinstance(net, DistributedDataParallel) and not last:
         return net.no_sync()
+    share: Any = getattr(net, "set_requires_gradient_sync", None)
+    if share is not None:  # FSDP, which keeps them in whole meanwhile
+        share(last)
     return contextlib.nullcontext()
 
 

@@ -11,14 +11,16 @@ import torch
 
 from fmtutor.images.checkpoint import load_model
 from fmtutor.images.config import TrainConfig, read_config
+from fmtutor.images.parallel import part_like
 from fmtutor.images.run import Run, find_model, newest_checkpoint
+from fmtutor.images.shards import load_shards
 from fmtutor.networks import PictureNetwork
 
 __all__ = ["SCHEDULE", "restore_run", "start_from"]
 
 SCHEDULE = (
     "steps", "lr", "warmup", "decay", "clip", "weight_decay", "ema", "precision", "compile",
-    "log_every", "sample_every", "save_every",
+    "parallel", "activation_checkpointing", "log_every", "sample_every", "save_every",
 )  # fmt: skip
 """The settings with which a run may be told to go on otherwise; no other one is ever changed."""
 
@@ -43,11 +45,18 @@ def restore_run(run: Run, out: Path, *, reschedule: bool = False) -> None:
     average, about = load_model(folder / "model.safetensors")
     _refuse_other_settings(about, run.metadata, out, SCHEDULE if reschedule else ())
     _take_weights(run.average, average, folder)
+    if (folder / "shards").is_dir():
+        load_shards(run, folder / "shards")
+        return
     _take_weights(run.model, load_model(folder / "weights.safetensors")[0], folder)
     try:
         # On the CPU first: the device may be another one than the one that has saved it.
         state = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
         decay = run.optimizer.param_groups[0]["weight_decay"]
+        weights = [*run.model.parameters()]
+        for k, moments in state["optimizer"]["state"].items():
+            for key in ("exp_avg", "exp_avg_sq"):
+                moments[key] = part_like(moments[key], weights[k])
         run.optimizer.load_state_dict(state["optimizer"])
         run.optimizer.param_groups[0]["weight_decay"] = decay
     except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
@@ -73,7 +82,8 @@ def start_from(run: Run, path: Path) -> None:
 def _take_weights(network: PictureNetwork, other: PictureNetwork, path: Path) -> None:
     if network.config != other.config:
         raise ValueError(f"{path} has the network {other.config}, but {network.config} is trained")
-    network.load_state_dict(other.state_dict())
+    own = network.state_dict()
+    network.load_state_dict({k: part_like(w, own[k]) for k, w in other.state_dict().items()})
 
 
 def _refuse_other_settings(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fmtutor.images.checkpoint import (
     save_model,
@@ -23,6 +24,9 @@ from fmtutor.images.checkpoint import (
     write_atomically,
 )
 from fmtutor.images.config import TrainConfig
+from fmtutor.images.parallel import gathered, is_sharded, recompute_activations, shard
+from fmtutor.images.processes import Ranks, by_first, largest
+from fmtutor.images.shards import list_shards, save_shards
 from fmtutor.networks import PictureNetwork
 from fmtutor.networks.registry import NETWORKS
 
@@ -34,6 +38,9 @@ __all__ = [
     "save_average",
     "save_run",
 ]
+
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 @dataclass
@@ -64,6 +71,7 @@ def new_run(
     seed: int,
     device: torch.device,
     metadata: dict[str, Any],
+    world: int = 1,
 ) -> Run:
     """Return a run before its first step.
 
@@ -73,6 +81,7 @@ def new_run(
         seed: Seed of the initial weights.
         device: Where to train.
         metadata: What is known of the data.
+        world: Number of processes; under fsdp each holds a part of the network.
 
     Returns:
         The run.
@@ -82,14 +91,14 @@ def new_run(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = NETWORKS[config.network][1](network)
-    # Convolutions are fastest with the channels of a pixel side by side. GroupNorm keeps that
-    # layout on a CPU; on CUDA torch's own kernel knows channels first only, so that each norm would
-    # copy its input there and the next convolution copy it back: two passes over memory for a norm
-    # that is one. The compiler writes a kernel of its own, in the layout that it finds.
-    keeps = device.type != "cuda" or config.compile
-    layout = torch.channels_last if keeps else torch.contiguous_format
-    model = model.to(device, memory_format=layout)
-    average = copy.deepcopy(model).eval().requires_grad_(False)
+    if world > 1 and config.parallel == "fsdp":
+        model, average = shard(model, config, device)
+    else:
+        model = _laid_out(model, config, device)
+        average = copy.deepcopy(model)
+        if config.activation_checkpointing:
+            recompute_activations(model)
+    average.eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=config.lr,
@@ -98,6 +107,17 @@ def new_run(
     )
     about = {**metadata, "path": "CondOT(sigma_min=0.0)", "train": asdict(config)}
     return Run(model, average, optimizer, about)
+
+
+def _laid_out(model: Any, config: TrainConfig, device: torch.device) -> Any:
+    """Send a network to its device, in the layout that is fastest there."""
+    # Convolutions are fastest with the channels of a pixel side by side. GroupNorm keeps that
+    # layout on a CPU; on CUDA torch's own kernel knows channels first only, so that each norm would
+    # copy its input there and the next convolution copy it back: two passes over memory for a norm
+    # that is one. The compiler writes a kernel of its own, in the layout that it finds.
+    keeps = device.type != "cuda" or config.compile
+    layout = torch.channels_last if keeps else torch.contiguous_format
+    return model.to(device, memory_format=layout)
 
 
 def newest_checkpoint(out: str | Path) -> Path | None:
@@ -126,12 +146,13 @@ def find_model(path: str | Path) -> Path:
     return file
 
 
-def save_run(run: Run, out: Path) -> None:
+def save_run(run: Run, out: Path, crew: Ranks = ALONE) -> None:
     """Write a checkpoint, whole or not at all, and remove the older ones.
 
     Args:
         run: The run.
         out: Its directory.
+        crew: The processes that save together, see `crew_of`.
 
     Raises:
         OSError: If it cannot be written, as on a full disk; the one before is left as it is.
@@ -139,32 +160,52 @@ def save_run(run: Run, out: Path) -> None:
     Chapter: images
     """
     final = out / "checkpoints" / f"step-{run.step:07d}"
-    if final.exists():  # stopped just after it was saved
+    if largest(int(final.exists()), crew):  # stopped just after it was saved
         return
     part = final.with_name(f".{final.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        save_average(run, part / "model.safetensors")
-        save_model(part / "weights.safetensors", run.model, metadata={})
-        state = {"optimizer": run.optimizer.state_dict(), "step": run.step, "seconds": run.seconds}
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(part / "optimizer.pt", buffer.getvalue())
-        os.rename(part, final)
-        sync_directory(final.parent)
+        by_first(lambda: _empty(part), crew)
+        if is_sharded(run.model):
+            save_shards(run, part / "shards")
+        average = gathered(run.average, crew)
+        by_first(lambda: _finish(run, average, part, final), crew)
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
+        by_first(lambda: shutil.rmtree(part, ignore_errors=True), crew)
         raise OSError(
             error.errno,
             f"step {run.step} could not be saved, {error.strerror}; "
             f"the last checkpoint is {newest_checkpoint(out)}",
         ) from error
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _finish(run: Run, average: dict[str, Tensor], part: Path, final: Path) -> None:
+    """Write what the first process writes, give the checkpoint its name, remove the others."""
+    _write_average(run, part / "model.safetensors", average)
+    if is_sharded(run.model):
+        list_shards(run, part / "shards")
+    else:
+        save_model(part / "weights.safetensors", run.model, metadata={})
+        state = {"optimizer": run.optimizer.state_dict(), "step": run.step, "seconds": run.seconds}
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(part / "optimizer.pt", buffer.getvalue())
+    os.rename(part, final)
+    sync_directory(final.parent)
     for old in final.parent.iterdir():
         if old != final:
             shutil.rmtree(old)
 
 
-def save_average(run: Run, path: Path) -> None:
+def save_average(run: Run, path: Path, crew: Ranks = ALONE) -> None:
     """Write the averaged network, the one to sample from, to a file."""
-    save_model(path, run.average, metadata={**run.metadata, "step": run.step})
+    average = gathered(run.average, crew)
+    by_first(lambda: _write_average(run, path, average), crew)
+
+
+def _write_average(run: Run, path: Path, weights: dict[str, Tensor]) -> None:
+    save_model(path, run.average, metadata={**run.metadata, "step": run.step}, weights=weights)

@@ -24,6 +24,7 @@ from fmtutor.images.batches import (
 from fmtutor.images.config import TrainConfig, learning_rate
 from fmtutor.images.data import ImageData
 from fmtutor.images.journal import Listener, Stretch, draw_grid, due, loss_on_test, tell
+from fmtutor.images.parallel import crew_of, whole
 from fmtutor.images.prepare import (
     begin_run,
     check_fit,
@@ -67,7 +68,7 @@ def train(
     data: ImageData,
     out: str | Path,
     *,
-    resume: bool = False,
+    resume: bool | str = False,
     reschedule: bool = False,
     weights: str | Path | None = None,
     device: torch.device | str | None = None,
@@ -86,7 +87,8 @@ def train(
         config: The settings.
         data: The pictures.
         out: The directory of the run.
-        resume: Whether to go on from the checkpoint in it.
+        resume: Whether to go on from the checkpoint in it; "auto" does if there is one, and begins
+            a run if not, as a command has to that torchrun or a cluster starts again after a loss.
         reschedule: Whether a resumed run, which may be over, may go on with other steps, learning
             rates, precision or intervals.
         weights: A network of the same kind whose weights a new run begins with.
@@ -95,7 +97,7 @@ def train(
         listen: Gets each line of the log that measures the run, in the process that writes it.
 
     Returns:
-        The averaged network.
+        The averaged network; under fsdp this process's part of it.
 
     Raises:
         FileExistsError: If there is a run in the directory, and it is not to be resumed.
@@ -109,23 +111,26 @@ def train(
     Chapter: images
     """
     out = Path(out)
+    if resume not in (True, False, "auto"):
+        raise ValueError(f"resume must be true, false or 'auto', but {resume!r} came")
     with join_processes(device) as ranks, own_state(ranks.device):
         check_fit(config, data, ranks)
         run = begin_run(config, data, ranks)
+        if resume == "auto":
+            resume = bool(largest(int(newest_checkpoint(out) is not None), ranks))
         if resume:
             restore_run(run, out, reschedule=reschedule)
         elif weights is not None:
             start_from(run, Path(weights))
-        if ranks.rank == 0:
-            prepare_folder(run, out, ranks, resume)
+        prepare_folder(run, out, ranks, bool(resume))
         bar = tqdm(
             desc="train", total=config.steps, initial=run.step,
             disable=not progress or ranks.rank > 0,
         )  # fmt: skip
         with bar, catch_signals() as signals:
             _train(run, config, data, out, ranks, signals, bar, listen)
-        if ranks.rank == 0:
-            save_average(run, out / "model.safetensors")
+        if crew := crew_of(run.model, ranks):
+            save_average(run, out / "model.safetensors", crew)
         return run.average
 
 
@@ -154,7 +159,7 @@ def take_step(
                 )  # fmt: skip
             (part / config.accumulate).backward()  # type: ignore[no-untyped-call]
         loss += part.detach() / config.accumulate
-    norm = clip_grad_norm_(run.model.parameters(), config.clip)
+    norm = whole(clip_grad_norm_(run.model.parameters(), config.clip))
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(config, run.step)
     run.optimizer.step()
@@ -175,7 +180,7 @@ def _train(
 ) -> None:
     net, pictures = shared_network(run, config, ranks), on_device(data, config, ranks.device)
     generator = torch.Generator(device=ranks.device)
-    stretch = Stretch(run)
+    stretch, crew = Stretch(run), crew_of(run.model, ranks)
     while run.step < config.steps:
         started, stop = time.monotonic(), 0
         loss, norm = take_step(run, net, pictures, config, ranks, generator)
@@ -192,13 +197,14 @@ def _train(
             stretch = Stretch(run)
             bar.set_postfix(loss=f"{record['loss']:.4f}")
             tell(record, out, ranks, listen)
-        if "sample" in now_due and ranks.rank == 0:
+        if "sample" in now_due and crew:
             measured = {"step": run.step, "test_loss": loss_on_test(run, config, data)}
             tell(measured, out, ranks, listen)
             if data.autoencoder is None:  # which are no pictures before they are decoded
-                draw_grid(run, out / "samples" / f"step-{run.step:07d}.png")
-        if ("save" in now_due or stop) and ranks.rank == 0:
-            save_run(run, out)
+                picture = out / "samples" / f"step-{run.step:07d}.png"
+                draw_grid(run, picture if ranks.rank == 0 else None)
+        if ("save" in now_due or stop) and crew:
+            save_run(run, out, crew)
         if stop:
             raise Stopped(stop, run.step)
 

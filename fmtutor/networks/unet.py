@@ -128,6 +128,11 @@ class UNet(nn.Module):
                 self.up.append(nn.Upsample(scale_factor=2.0))
         self.last = nn.Sequential(_norm(n), nn.SiLU(), _zero(nn.Conv2d(n, n_pixels, 3, padding=1)))
 
+    @property
+    def blocks(self) -> list[Stage]:
+        """The blocks that hold nearly all weights: each can be spread, or recomputed, by itself."""
+        return [module for module in self.modules() if isinstance(module, Stage)]
+
     def forward(self, x: Tensor, t: Time, label: Tensor | int | None = None) -> Tensor:
         """Return velocities `[b c h w]` of pictures `[b c h w]` at times (a float, 0-d or `[b]`).
 
