@@ -94,7 +94,7 @@ class ResolutionExplorer(LiveFigure):
         traitlets.TraitError: If a value is out of its range.
 
     Equation: eq-training-shift
-    Chapter: scale
+    Chapter: training
     """
 
     file = "resolution_explorer"
