@@ -4,8 +4,11 @@ import base64
 import gzip
 import math
 import re
+import sys
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from browsing import (
@@ -26,6 +29,8 @@ from browsing import (
 )
 from traitlets import TraitError
 
+from fmtutor.images.datasets import load_images
+from fmtutor.images.published import DEBIAN
 from fmtutor.widgets import ResolutionExplorer
 from fmtutor.widgets.resolution_explorer import COUNT
 from fmtutor.widgets.resolutions import (
@@ -45,14 +50,18 @@ from fmtutor.widgets.resolutions import (
 )
 from fmtutor.widgets.rng import Random
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+
+import widget_pictures
+
 ratios = pytest.mark.parametrize("ratio", RATIOS)
 
 
 def values(text):
     """Side, time and garments still possible of both flows, and log-SNR of a block in each."""
     pattern = (
-        r"(\d+)×\d+, t = (\S+): (\S+) garments possible; "
-        r"(\d+)×\d+, t = (\S+): (\S+); block log-SNR (\S+) and (\S+)"
+        r"(\d+)×\d+, t\s=\s(\S+): (\S+) garments possible; "
+        r"(\d+)×\d+, t\s=\s(\S+): (\S+); block log-SNR (\S+) and (\S+)"
     )
     found = re.fullmatch(pattern, text.replace("−", "-").replace("∞", "inf")).groups()
     return [float(value) for value in found]
@@ -114,6 +123,11 @@ def test_the_garments_are_few_all_different_and_light():
     assert torch.pdist(data("large", 4).flatten(1)).min() > 1, "no two are alike"
     assert torch.pdist(data("small", 4).flatten(1)).min() > 0.2, "not even when they are small"
     assert 50_000 < PICTURES.stat().st_size < 60_000
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
+def test_the_garments_are_those_of_the_recipe():
+    assert np.array_equal(widget_pictures.chosen(load_images("fashion-mnist")), garments().numpy())
 
 
 @ratios
@@ -256,15 +270,19 @@ def test_alive_and_as_the_package_computes_it(live):
     assert not page.trouble, page.trouble
 
 
-# The share of the canvas that has the tint of the area between the curves: pale green.
+# The shares of the canvas that have the tint of the area between the curves, pale green, and that
+# of its mark in the legend, twice as strong.
 BETWEEN = f"""
 (canvas) => {{
   const [pixels, width, height] = {PIXELS}(canvas);
-  let count = 0;
-  for (let i = 4 * width * Math.round(0.35 * height); i < pixels.length; i += 4)
-    if ((i / 4) % width > 0.64 * width && pixels[i + 3] > 30 && pixels[i + 3] < 50)
-      count += pixels[i + 1] > pixels[i] + 100;
-  return count / (width * height);
+  const counts = [0, 0];
+  for (let i = 0; i < pixels.length; i += 4) {{
+    const [red, green, , alpha] = pixels.subarray(i, i + 4);
+    if ((i / 4) % width < 0.64 * width || green < red + 100) continue;
+    if (alpha > 30 && alpha < 50) counts[0]++;
+    if (alpha > 75 && alpha < 90) counts[1]++;
+  }}
+  return counts.map((count) => count / (width * height));
 }}
 """
 
@@ -272,16 +290,19 @@ BETWEEN = f"""
 def test_the_area_between_the_curves_shrinks_to_nothing(live):
     page = live(ResolutionExplorer())
     canvas = page.locator(".fm-canvas")
-    same = canvas.evaluate(BETWEEN)
+    same, mark = canvas.evaluate(BETWEEN)
+    assert same > 0.03
+    assert mark > 0.0008
     control(page, "28×28 at").select_option("shifted")
     settled(page.locator(".fm-figure"))
-    shifted = canvas.evaluate(BETWEEN)
+    shifted, still_there = canvas.evaluate(BETWEEN)
+    assert 0.005 < shifted < 0.4 * same
+    assert still_there > 0.9 * mark
     control(page, "detail within blocks").uncheck()
     settled(page.locator(".fm-figure"))
-    none = canvas.evaluate(BETWEEN)
-    assert same > 0.03
-    assert 0.005 < shifted < 0.4 * same
+    none, gone = canvas.evaluate(BETWEEN)
     assert none < 0.1 * shifted
+    assert gone < 0.3 * mark
     assert not page.trouble, page.trouble
 
 
@@ -371,7 +392,7 @@ def test_what_changes_elsewhere_is_drawn_too(live):
     seen.append(ink(page, 1))
     page.get_by_label("garment", exact=True).first.fill("9")
     seen.append(ink(page, 1))
-    says(page, r"^28×28, t = 0\.212.*14×14, t = 0\.350", 1)
+    says(page, r"^28×28, t\s=\s0\.212.*14×14, t\s=\s0\.350", 1)
     assert len({tuple(s) for s in seen}) == 5
     assert not page.trouble, page.trouble
 

@@ -12,20 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-from fmtutor.images.data import balanced
+from fmtutor.images.data import ImageData, balanced
 from fmtutor.images.datasets import load_images
 from fmtutor.widgets.resolutions import PICTURES
 
 COUNT, SEED = 64, 0
 
 
+def chosen(data: ImageData) -> np.ndarray:
+    """The pictures that are taken, sorted by class."""
+    rows = balanced(data.train_labels, COUNT, seed=SEED)
+    return data.train[rows[data.train_labels[rows].argsort(stable=True)], 0].numpy()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, metavar="DIR")
     data = load_images("fashion-mnist", data_dir=parser.parse_args().data_dir)
-    rows = balanced(data.train_labels, COUNT, seed=SEED)
-    rows = rows[data.train_labels[rows].argsort(stable=True)]
-    np.save(PICTURES, data.train[rows, 0].numpy())
+    np.save(PICTURES, chosen(data))
     print(f"written to {PICTURES}")
 
 

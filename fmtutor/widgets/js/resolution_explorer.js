@@ -220,10 +220,8 @@ function build(fig) {
       const value = logSnr(shelf.path, t) + (row ? 0 : 2 * Math.log(fig.get("ratio")));
       return Number.isFinite(value) ? number(value) : "−∞";
     });
-    fig.say(
-      `${names[0]}, t = ${number(now[0], 3)}: ${found[0]} garments possible; ` +
-        `${names[1]}, t = ${number(now[1], 3)}: ${found[1]}; block log-SNR ${snr.join(" and ")}`,
-    );
+    const at = (row) => `${names[row]}, t\u00a0=\u00a0${number(now[row], 3)}: ${found[row]}`;
+    fig.say(`${at(0)} garments possible; ${at(1)}; block log-SNR ${snr.join(" and ")}`);
   });
 
   /** The garment at a place of the stage, from 1 on; 0 where there is none. */
