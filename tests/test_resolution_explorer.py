@@ -39,6 +39,7 @@ from fmtutor.widgets.resolutions import (
     PICTURES,
     PIECES,
     RATIOS,
+    SEED,
     SIDE,
     block_means,
     data,
@@ -193,6 +194,18 @@ def test_the_curves_say_what_the_figure_is_about(ratio):
     assert figure.curve("large", "shifted") == pytest.approx(small, abs=1e-9)
     figure.clock = "shifted"
     assert figure.curve("large") == figure.curve("large", "shifted")
+
+
+@ratios
+def test_a_curve_is_e_to_the_mean_entropy_over_one_draw_for_each_garment(ratio):
+    x1, k = data("small", ratio).flatten(1), 20
+    noise = Random(SEED).normals(COUNT, SIDE, SIDE).double()
+    t, x0 = stops()[k], shrunk_noise(noise, ratio).flatten(1)
+    square = torch.cdist(t * x1 + (1 - t) * x0, t * x1).square()
+    logs = (-square / (2 * (1 - t) ** 2)).log_softmax(1)
+    mean_entropy = -(logs.exp() * logs).sum(1).mean().item()
+    found = ResolutionExplorer(ratio=ratio).curve("small")[k]
+    assert found == pytest.approx(math.exp(mean_entropy), abs=1e-6)
 
 
 def test_a_draw_is_one_of_those_that_the_curve_averages():

@@ -82,8 +82,7 @@ class ResolutionExplorer(LiveFigure):
 
     Attributes:
         time: The time of the small flow, from 0 (noise) to 0.98; at 1 the field has no limit.
-        clock: "same" if the large flow is shown at the same time, "shifted" at that of
-            `fmtutor.shift`.
+        clock: "same" if the large flow is shown at the same time, "shifted" at that of `shift`.
         ratio: Side of a block in pixels, 4 or 2.
         detail: Whether the large pictures keep what differs within a block.
         garment: The garment that is mixed with noise, 1 to 64.
