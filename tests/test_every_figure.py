@@ -99,7 +99,13 @@ LIGHT_INK = f"""
 }}
 """
 # They draw with the ink of the text.
-INKED = ("DiffusionExplorer", "PathExplorer", "PosteriorExplorer", "StripExplorer")
+INKED = (
+    "DiffusionExplorer",
+    "PathExplorer",
+    "PosteriorExplorer",
+    "ResolutionExplorer",
+    "StripExplorer",
+)
 
 
 @those()

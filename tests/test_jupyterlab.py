@@ -52,6 +52,10 @@ FIGURES = {
         {"schedule": 1.4, "sampler": "2m", "grid": "time", "steps": 12},
         {"sampler": "ancestral"},
     ),
+    "ResolutionExplorer": (
+        {},
+        {"time": 0.5, "clock": "shifted", "ratio": 2, "detail": False, "garment": 3, "seed": 4},
+    ),
     "GuidanceExplorer": (
         {"particles": 100},
         {"time": 0.5, "scale": 6.0, "label": "2", "particles": 50, "arrows": True},

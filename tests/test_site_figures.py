@@ -43,6 +43,7 @@ FIGURES = {
     "playground": [widgets.Playground],
     "quickstart": [partial(widgets.FlowPlayer, "eight Gaussians")],
     "sampling": [widgets.SolverLab],
+    "scale": [widgets.ResolutionExplorer],
 }
 PLACES = [(name, k) for name, figures in FIGURES.items() for k in range(len(figures))]
 

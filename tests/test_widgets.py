@@ -22,6 +22,7 @@ from fmtutor import MLP, BridgePath, CondOT, Cosine, GaussianMixture, VariancePr
 from fmtutor.widgets import bundle
 from fmtutor.widgets.base import Finite, LiveFigure, joined_module, joined_style
 from fmtutor.widgets.packing import (
+    pack_bytes,
     pack_floats,
     pack_mixture,
     pack_network,
@@ -195,6 +196,17 @@ def test_floats_are_little_endian_with_their_shape():
         pack_floats(torch.tensor([float("nan")]))
     with pytest.raises(TypeError):
         pack_floats(torch.tensor([1]))
+
+
+def test_bytes_are_packed_as_they_are():
+    packed = pack_bytes(torch.tensor([[0, 7], [128, 255]], dtype=torch.uint8).T)
+    assert packed == {"data": bytes([0, 128, 7, 255]), "dtype": "uint8", "shape": [2, 2]}
+    with pytest.raises(TypeError, match=r"values must be uint8, but their dtype is torch\.int64"):
+        pack_bytes(torch.tensor([1]))
+    with pytest.raises(TypeError, match="but a list came"):
+        pack_bytes([1])
+    with pytest.raises(ValueError, match="non-empty"):
+        pack_bytes(torch.empty(0, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

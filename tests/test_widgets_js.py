@@ -34,9 +34,15 @@ from fmtutor.data import DATASETS, cluster_means
 from fmtutor.exponential import sample_exponential
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
-from fmtutor.widgets import digit_painter, flow_player, schedules
+from fmtutor.widgets import digit_painter, flow_player, resolutions, schedules
 from fmtutor.widgets.base import joined_module
-from fmtutor.widgets.packing import pack_floats, pack_mixture, pack_network, pack_path
+from fmtutor.widgets.packing import (
+    pack_bytes,
+    pack_floats,
+    pack_mixture,
+    pack_network,
+    pack_path,
+)
 from fmtutor.widgets.rng import Random
 
 JS = Path(__file__).parent / "js"
@@ -297,6 +303,45 @@ def exponential_case(place, grid, sampler, steps=7):
     }
 
 
+def resolution_case(kind, ratio, garments, times):
+    """Mixtures of some garments at some times of the small flow, and what the exact flow knows."""
+    path, x1 = CondOT(), resolutions.data(kind, ratio)
+    x0 = Random(resolutions.SEED).normals(len(x1), resolutions.SIDE, resolutions.SIDE).double()
+    clock, small = "shifted", kind == "small"
+    if small:
+        x0, clock = resolutions.shrunk_noise(x0, ratio), "same"
+    field, own = EmpiricalField(path, x1), [resolutions.time_of(t, clock, ratio) for t in times]
+    x = [[t * x1[g - 1] + (1 - t) * x0[g - 1] for t in own] for g in garments]
+    found = {"x": [], "logWeights": [], "mean": []}
+    for row in x:
+        pairs = [(point[None], t) for point, t in zip(row, own, strict=True)]
+        found["x"].append([point[0] for point, _ in pairs])
+        found["logWeights"].append(
+            [(field.posterior(*pair)[0] + 1e-320).log() for pair in pairs]  # JSON has no infinity
+        )
+        found["mean"].append([field.posterior_mean(*pair)[0] for pair in pairs])
+    weights = (field.posterior(t * x1 + (1 - t) * x0, t) for t in own)
+    possible = [torch.special.entr(w).sum(1).mean().exp() for w in weights]
+    about = {"kind": kind, "ratio": ratio, "small": small, "times": own}
+    return about | found | {"data": x1[garments[-1] - 1], "possible": possible}
+
+
+def resolution_cases():
+    garments, t = [3, 57], [0.0, 0.13, 0.35, 0.77, 0.98]
+    return {
+        "side": resolutions.SIDE,
+        "packed": pack_bytes(resolutions.garments()),
+        "seed": resolutions.SEED,
+        "garments": garments,
+        "t": t,
+        "cases": [
+            resolution_case(kind, ratio, garments, t)
+            for ratio in resolutions.RATIOS
+            for kind in resolutions.KINDS
+        ],
+    }
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -344,6 +389,7 @@ def write_fixtures(file):
             for grid in schedules.GRIDS
             for sampler in schedules.SAMPLERS
         ],
+        "resolutions": resolution_cases(),
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),
         "colors": COLORS,
@@ -388,7 +434,15 @@ def test_the_weights_that_ship_mean_what_they_meant(name):
 
 def test_every_javascript_test_is_found():
     names = {file.name.split(".")[0] for file in MODULES}
-    assert names >= {"exponential", "figure", "network", "oracles", "random", "strips"}
+    assert names >= {
+        "exponential",
+        "figure",
+        "network",
+        "oracles",
+        "random",
+        "resolutions",
+        "strips",
+    }
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda file: file.name.split(".")[0])

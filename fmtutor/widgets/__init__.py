@@ -13,6 +13,7 @@ from fmtutor.widgets.guidance_explorer import GuidanceExplorer
 from fmtutor.widgets.path_explorer import PathExplorer
 from fmtutor.widgets.playground import Playground
 from fmtutor.widgets.posterior_explorer import PosteriorExplorer
+from fmtutor.widgets.resolution_explorer import ResolutionExplorer
 from fmtutor.widgets.solver_lab import SolverLab
 from fmtutor.widgets.strip_explorer import StripExplorer
 
@@ -27,6 +28,7 @@ __all__ = [
     "PathExplorer",
     "Playground",
     "PosteriorExplorer",
+    "ResolutionExplorer",
     "SolverLab",
     "StripExplorer",
 ]

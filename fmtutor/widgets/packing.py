@@ -16,6 +16,7 @@ from fmtutor.paths import AffinePath
 
 __all__ = [
     "build_network",
+    "pack_bytes",
     "pack_floats",
     "pack_mixture",
     "pack_network",
@@ -49,6 +50,25 @@ def pack_floats(values: Tensor, dtype: str = "float32") -> dict[str, Any]:
     if not np.isfinite(packed).all():
         raise ValueError(f"a value of {abs(array).max():g} is beyond the range of {dtype}")
     return {"data": packed.tobytes(), "dtype": dtype, "shape": list(array.shape)}
+
+
+def pack_bytes(values: Tensor) -> dict[str, Any]:
+    """Pack whole numbers from 0 to 255, such as pixels, a byte each.
+
+    Args:
+        values: A tensor of dtype uint8, not empty.
+
+    Returns:
+        What `unpack` in js/packing.js reads, as after `pack_floats`.
+
+    Raises:
+        TypeError: If the values are not uint8.
+    """
+    check_points(values, "values", floating=False)
+    if values.dtype != torch.uint8:
+        raise TypeError(f"values must be uint8, but their dtype is {values.dtype}")
+    array = values.detach().cpu().numpy()
+    return {"data": array.tobytes(), "dtype": "uint8", "shape": list(array.shape)}
 
 
 def pack_network(model: nn.Module, dtype: str = "float32") -> dict[str, Any]:

@@ -9,6 +9,11 @@ export function logSnr(path, t) {
   return 2 * (Math.log(path.alpha(t)) - Math.log(path.sigma(t)));
 }
 
+/** @returns {number} The time whose signal-to-noise ratio t/(1 − t) is that of t over a ratio. */
+export function shift(t, ratio) {
+  return t / (t + ratio * (1 - t));
+}
+
 /** @returns {number} The time of a log-SNR, by bisection. */
 export function timeOfLogSnr(path, value) {
   let [low, high] = [0, 1];

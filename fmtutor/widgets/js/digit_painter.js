@@ -1,5 +1,5 @@
 import { need } from "./checks.js";
-import { COLORS, blend, rgb } from "./colors.js";
+import { COLORS, blend } from "./colors.js";
 import { addButtons, addMenu, addSlider } from "./controls.js";
 import { live } from "./figure.js";
 import { guided } from "./guidance.js";
@@ -8,6 +8,7 @@ import { MLP } from "./mlp.js";
 import { addPlayButton, animate } from "./motion.js";
 import { Random } from "./rng.js";
 import { Solver } from "./solvers.js";
+import { Tiles } from "./tiles.js";
 import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
@@ -108,8 +109,7 @@ function build(fig) {
   const mlp = MLP.unpack(fig.get("_network"));
   need(mlp.dim === dim, `a picture has ${dim} pixels, but the network takes ${mlp.dim}`);
   const stage = fig.axes({ x: [0, 1], y: [0, 1], margin: [0, 0, 0, 0] });
-  const stamp = Object.assign(document.createElement("canvas"), { width: side, height: side });
-  const pixels = stamp.getContext("2d").createImageData(side, side);
+  const tiles = new Tiles(fig, side);
   let way;
 
   /** The field of no class, of a class, or guided towards it. */
@@ -136,24 +136,6 @@ function build(fig) {
     fig.describe(`${pictures} pictures of ${called}, out of noise, and the way of one of them`);
   }
 
-  /** A picture, from transparent to a colour. */
-  function tile(x, at, left, top, size, color) {
-    paper(left, top, size);
-    const [red, green, blue] = rgb(color);
-    for (let i = 0; i < dim; i++)
-      pixels.data.set([red, green, blue, 127.5 * (x[at + i] + 1)], 4 * i);
-    stamp.getContext("2d").putImageData(pixels, 0, 0);
-    fig.ctx.imageSmoothingEnabled = false;
-    fig.ctx.drawImage(stamp, left, top, size, size);
-  }
-
-  function paper(left, top, size) {
-    fig.ctx.globalAlpha = 0.12;
-    fig.ctx.fillStyle = COLORS.exact;
-    fig.ctx.fillRect(left, top, size, size);
-    fig.ctx.globalAlpha = 1;
-  }
-
   function write(words, left, top, style) {
     stage.text(0, 1, words, { dx: left, dy: top, size: 12, color: fig.theme.soft, ...style });
   }
@@ -161,7 +143,7 @@ function build(fig) {
   function drawPictures({ columns, size, left }, x, time) {
     for (let i = 0; i < pictures; i++) {
       const place = [left + (i % columns) * (size + GAP), Math.floor(i / columns) * (size + GAP)];
-      tile(x, i * dim, ...place, size, blend(time));
+      tiles.draw(x, i * dim, ...place, size, blend(time));
       if (i + 1 !== fig.get("chosen")) continue;
       fig.ctx.strokeStyle = fig.theme.ink;
       fig.ctx.lineWidth = 2;
@@ -190,12 +172,12 @@ function build(fig) {
       const left = middle(t) - size / 2;
       write(number(t, 1), middle(t), top - 19);
       if (t > way.known + 1e-9) {
-        for (const y of [top, top + pitch]) paper(left, y, size);
+        for (const y of [top, top + pitch]) tiles.paper(left, y, size);
         continue;
       }
       const { x, end } = way.moment(chosen - 1, t);
-      tile(x, 0, left, top, size, blend(t));
-      tile(end, 0, left, top + pitch, size, COLORS.learned);
+      tiles.draw(x, 0, left, top, size, blend(t));
+      tiles.draw(end, 0, left, top + pitch, size, COLORS.learned);
     }
   }
 

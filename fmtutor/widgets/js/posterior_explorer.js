@@ -6,6 +6,7 @@ import { live } from "./figure.js";
 import { addHandle } from "./handles.js";
 import { addPlayButton, animate } from "./motion.js";
 import { condOT } from "./paths.js";
+import { entropy } from "./softmax.js";
 import { Solver } from "./solvers.js";
 import { number } from "./words.js";
 
@@ -27,11 +28,6 @@ function grid([left, right], [low, high]) {
       ? low + ((Math.floor(k / COLUMNS) + 0.5) / ROWS) * (high - low)
       : left + (((k % COLUMNS) + 0.5) / COLUMNS) * (right - left);
   });
-}
-
-/** e to the entropy of some weights. */
-function effectiveNumber(weights) {
-  return Math.exp(weights.reduce((sum, w) => (w > 0 ? sum - w * Math.log(w) : sum), 0));
 }
 
 /** @param {import("./figure.js").LiveFigure} fig */
@@ -115,7 +111,7 @@ function build(fig) {
     marginal.velocity(x, t, u);
     need(u.every(Number.isFinite), "the field left the numbers");
     const weights = marginal.posterior(x, t);
-    const [count, largest] = [effectiveNumber(weights), Math.max(...weights)];
+    const [count, largest] = [Math.exp(entropy(weights)), Math.max(...weights)];
     plane.clip(() => {
       drawTrail(x);
       // The field asks for weights of its own.

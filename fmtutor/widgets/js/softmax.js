@@ -6,3 +6,8 @@ export function softmax(logits) {
   for (let i = 0; i < logits.length; i++) sum += logits[i] = Math.exp(logits[i] - top);
   for (let i = 0; i < logits.length; i++) logits[i] /= sum;
 }
+
+/** −Σ w log w of some weights. */
+export function entropy(weights) {
+  return weights.reduce((sum, w) => (w > 0 ? sum - w * Math.log(w) : sum), 0);
+}
