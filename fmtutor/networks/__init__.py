@@ -3,14 +3,17 @@
 from fmtutor.networks.coupling_layers import RealNVP
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
-from fmtutor.networks.registry import PictureNetwork, architecture, kind_of
+from fmtutor.networks.registry import PictureNetwork as PictureNetwork  # a union, for annotations
+from fmtutor.networks.registry import architecture, kind_of
+from fmtutor.networks.transformer import Transformer, TransformerConfig
 from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = [
     "MLP",
-    "PictureNetwork",
     "RealNVP",
     "TimeEmbedding",
+    "Transformer",
+    "TransformerConfig",
     "UNet",
     "UNetConfig",
     "architecture",

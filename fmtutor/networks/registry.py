@@ -8,14 +8,18 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from fmtutor.networks.transformer import Transformer, TransformerConfig
 from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = ["FROM_DATA", "NETWORKS", "PictureNetwork", "architecture", "kind_of"]
 
-PictureNetwork: TypeAlias = UNet
+PictureNetwork: TypeAlias = UNet | Transformer
 """A network of the registry, called as v(x, t, label); it has `config` and `classes`."""
 
-NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {"unet": (UNetConfig, UNet)}
+NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "unet": (UNetConfig, UNet),
+    "transformer": (TransformerConfig, Transformer),
+}
 """The description and the module of each network, by its name."""
 
 FROM_DATA = ("size", "channels", "classes")
