@@ -16,7 +16,7 @@ from fmtutor.images import processes, trainer
 from fmtutor.images.checkpoint import load_model
 from fmtutor.images.cli import attribute_help, main
 from fmtutor.images.config import PRESETS, TrainConfig
-from fmtutor.networks import UNetConfig
+from fmtutor.networks import Transformer, TransformerConfig, UNetConfig
 from fmtutor.networks.registry import NETWORKS
 
 QUICK = """
@@ -88,6 +88,29 @@ def test_pictures_are_drawn(run, capsys):
     assert main(["sample", "run/model.safetensors", "--rows", "1", "--steps", "1"]) == 0
     with Image.open("samples.png") as image:
         assert image.size == (2 * 89, 2 * 8)
+
+
+def test_pictures_are_guided_by_another_network(run):
+    small = [*QUICK.split(), "weak", "--steps", "3"]
+    assert main(small) == 0
+    given = "--guidance 2 --guidance-interval 0 0.5 --guidance-rescale 1 --shift 2 --guide weak"
+    assert main(["sample", "run", "--rows", "1", "--steps", "2", *given.split()]) == 0
+    assert main(["sample", "run", "--guide", "nowhere"]) == 1
+
+
+def test_a_transformer_is_trained_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = "--patch 4 --width 8 --depth 1 --heads 2 --mlp-ratio 2 --dropout 0.1"
+    steps = "--steps 3 --warmup 1 --batch-size 8 --sample-every 3 --save-every 2"
+    trained = "--times logit-normal --times-mean 0.5 --shift 2 --augment 1 --dequantise --flip"
+    assert main(f"train --network transformer {settings} {steps} {trained} --out run".split()) == 0
+    model, about = load_model("run/model.safetensors")
+    assert isinstance(model, Transformer)
+    assert model.config == TransformerConfig(8, 1, 10, 4, 8, 1, 2, 2, 0.1)
+    said = {"times": "logit-normal", "times_mean": 0.5, "shift": 2.0, "augment": 1, "flip": True}
+    assert said.items() <= about["train"].items()
+    assert main(["sample", "run", "--rows", "1", "--steps", "1"]) == 0
+    assert main(["train", "--resume", "--reschedule", "--steps", "4", "--out", "run"]) == 0
 
 
 def test_a_run_that_is_over_needs_its_network_alone(run):

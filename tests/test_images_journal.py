@@ -86,6 +86,13 @@ def test_the_test_loss_is_the_mean_over_pictures_and_the_same_each_time():
     assert loss_on_test(run, small, DATA) == loss_on_test(run, small, DATA)
 
 
+def test_the_test_loss_is_the_same_for_all_ways_to_train():
+    run = fresh_run(CONFIG)
+    torch.nn.init.normal_(run.average.last[2].weight, generator=torch.Generator().manual_seed(0))
+    other = {"times": "logit-normal", "shift": 3.0, "augment": 1, "dequantise": True}
+    assert loss_on_test(run, replace(CONFIG, **other), DATA) == loss_on_test(run, CONFIG, DATA)
+
+
 @pytest.mark.parametrize(
     ("classes", "shown"),
     [(0, []), (3, [0, 1, 2]), (10, [*range(10)]), (1000, [*range(0, 1000, 100)])],

@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,11 +19,14 @@ from fmtutor.images.data import ImageData, to_float
 from fmtutor.images.processes import Ranks
 from fmtutor.losses import cfm_loss
 from fmtutor.notation import VelocityField
+from fmtutor.training import TimeSampler, logit_normal, shifted
 
 __all__ = [
-    "Pictures", "autocast", "batch_loss", "on_device", "parts", "seed_of", "step_rows",
+    "Pictures", "augmented", "autocast", "batch_loss", "on_device", "parts", "seed_of", "step_rows",
+    "time_sampler",
 ]  # fmt: skip
 
+LEVEL = 2 / 255  # what two neighbouring grey levels are apart, once pixels lie in [-1, 1]
 COUPLINGS = {"independent": None, "ot": minibatch_ot, "ot-within": within_labels(minibatch_ot)}
 
 
@@ -93,7 +97,8 @@ def batch_loss(
         v: The network.
         pixels: Pictures, uint8 `[b c h w]`.
         labels: Their labels, int64 `[b]`; None for a network without classes.
-        config: Gives the share of labels to withhold and the coupling.
+        config: Gives the share of labels to withhold, the coupling, the times, what is done to
+            the pictures.
         null: The null label.
         flip: Whether each picture is mirrored with probability ½.
         generator: Source of all randomness.
@@ -103,13 +108,40 @@ def batch_loss(
 
     Chapter: images
     """
-    x1 = to_float(pixels)
-    if flip:
-        mirrored = torch.rand(len(x1), 1, 1, 1, generator=generator, device=x1.device) < 0.5
-        x1 = torch.where(mirrored, x1.flip(-1), x1)
+    x1 = augmented(to_float(pixels), config, flip=flip, generator=generator)
     if labels is not None:
         labels = drop_labels(labels, config.label_dropout, null=null, generator=generator)
-    return cfm_loss(v, x1, labels=labels, coupling=COUPLINGS[config.coupling], generator=generator)
+    times = time_sampler(config)
+    t = None if times is None else times(x1, generator)
+    coupling = COUPLINGS[config.coupling]
+    return cfm_loss(v, x1, t=t, labels=labels, coupling=coupling, generator=generator)
+
+
+def augmented(
+    x: Tensor, config: TrainConfig, *, flip: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Return pictures `[b c h w]` as a step sees them: mirrored, moved, noisy, if asked for."""
+    if flip:
+        mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+        x = torch.where(mirrored, x.flip(-1), x)
+    if config.augment:
+        rows, columns = (
+            _moved(n, len(x), config.augment, generator, x.device) for n in x.shape[-2:]
+        )
+        each = torch.arange(len(x), device=x.device)[:, None, None]
+        # Indices around the colon come first: [b h w c].
+        x = x[each, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+    if config.dequantise:
+        noise = torch.rand(x.shape, generator=generator, device=x.device)
+        x = x + (noise - 0.5) * LEVEL
+    return x
+
+
+def time_sampler(config: TrainConfig) -> TimeSampler | None:
+    """Return what draws the times of a step; None for uniform ones."""
+    normal = partial(logit_normal, mean=config.times_mean, std=config.times_std)
+    sampler = normal if config.times == "logit-normal" else None
+    return sampler if config.shift == 1 else shifted(config.shift, sampler)
 
 
 def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:
@@ -122,6 +154,14 @@ def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManage
 def seed_of(*key: object) -> int:
     """Return a seed that belongs to a key; those of other keys have nothing to do with it."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
+
+
+def _moved(
+    n: int, count: int, most: int, generator: torch.Generator | None, device: torch.device
+) -> Tensor:
+    """Return which of n places is seen at each, moved at random for each picture: `[count n]`."""
+    by = torch.randint(-most, most + 1, (count, 1), generator=generator, device=device)
+    return (torch.arange(n, device=device) + by).clamp(0, n - 1)
 
 
 @functools.lru_cache(maxsize=2)

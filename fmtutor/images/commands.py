@@ -61,20 +61,25 @@ def run_sample(args: argparse.Namespace) -> int:
     from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
     from fmtutor.images.processes import choose_device
 
-    path = _network_file(args.checkpoint)
-    model, about = load_model(path, choose_device(args.device))
+    path, device = _network_file(args.checkpoint), choose_device(args.device)
+    model, about = load_model(path, device)
     if args.classes and not model.classes:
         raise ValueError(f"{path} was trained without classes")
     classes = [_class_number(name, about["classes"]) for name in args.classes or []]
     classes = classes or shown_classes(model.classes).tolist()
     labels = torch.tensor(classes).repeat(args.rows) if classes else None
+    guide = None if args.guide is None else load_model(_network_file(args.guide), device)[0]
     pictures = draw_pictures(
         model,
         labels,
         count=args.rows**2,
         scale=args.guidance,
+        within=tuple(args.guidance_interval),
+        rescale=args.guidance_rescale,
+        guide=guide,
         method=args.method,
         steps=args.steps,
+        shift=args.shift,
         seed=args.seed,
     )
     save_png(args.out, picture_grid(pictures, len(classes) or args.rows), zoom=args.zoom)
@@ -95,22 +100,27 @@ def run_evaluate(args: argparse.Namespace) -> int:
     # A run that goes on replaces its checkpoints: read and hash this one now.
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     model, about = load_model(path, device)
+    guide = None if args.guide is None else load_model(_network_file(args.guide), device)[0]
     if device.type == "cpu":  # a third faster; on CUDA each GroupNorm would copy it back
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = _data_of(model, about, args.data_dir)
     features = choose_features(data, args.features, weights=args.inception_weights, device=device)
     _warn(args.features, features.about["kind"])
     result = evaluate(
-        model, data, features.embedding, features.classifier, config, progress=sys.stderr.isatty()
-    )
+        model, data, features.embedding, features.classifier, config,
+        guide=guide, progress=sys.stderr.isatty(),
+    )  # fmt: skip
     result["about"] |= {
         "features": features.about,
         "checkpoint": {"sha256": sha256, **about},
     }
+    if args.guide is not None:
+        weak = hashlib.sha256(_network_file(args.guide).read_bytes()).hexdigest()
+        result["about"]["guide"] = {"sha256": weak}
     result = {"command": args.command, **result}
     args.out.write_text(as_json(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if args.pictures is not None:
-        _save_neighbours(args.pictures, model, data, config)
+        _save_neighbours(args.pictures, model, data, config, guide)
     for name in ("samples", "floor"):
         numbers = (f"{k} {v:.4g}" for k, v in result[name].items() if k in result["floor"])
         print(f"{name}: {', '.join(numbers)}")
@@ -184,7 +194,11 @@ def _warn(asked: str, kind: str) -> None:
 
 
 def _save_neighbours(
-    path: Path, model: PictureNetwork, data: ImageData, config: EvaluationConfig
+    path: Path,
+    model: PictureNetwork,
+    data: ImageData,
+    config: EvaluationConfig,
+    guide: PictureNetwork | None,
 ) -> None:
     """Draw a picture of each class above the training pictures that are nearest to it."""
     from fmtutor.images.evaluate import beside_neighbours
@@ -197,6 +211,10 @@ def _save_neighbours(
         shown if len(shown) else None,
         count=columns,
         scale=config.guidance,
+        within=config.guidance_interval,
+        rescale=config.guidance_rescale,
+        guide=guide,
+        shift=config.shift,
         method=config.method,
         steps=steps_for(config.method, config.nfe),
         seed=config.seed,

@@ -44,6 +44,7 @@ def evaluate(
     classifier: Classifier | None = None,
     config: EvaluationConfig = EvaluationConfig(),
     *,
+    guide: PictureNetwork | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measure a trained network and return all numbers, in types that JSON knows.
@@ -56,6 +57,7 @@ def evaluate(
         embedding: Where pictures are compared.
         classifier: Tells classes of pictures; None leaves their accuracy out.
         config: What is measured.
+        guide: A weaker network to be guided away from, instead of the network without labels.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -72,7 +74,7 @@ def evaluate(
     Chapter: images
     """
     check_images(data)
-    if config.guidance != 1 and not model.classes:
+    if config.guidance != 1 and not model.classes and guide is None:
         raise ValueError(
             f"guidance {config.guidance} came, but the network was trained without classes"
         )
@@ -85,11 +87,12 @@ def evaluate(
     }
     result |= {"samples": [], "nfe": [], "guidance": []}
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for name, run in tqdm(_runs(config, model.classes > 0), "evaluate", disable=not progress):
+    runs = _runs(config, model.classes > 0 or guide is not None)
+    for name, run in tqdm(runs, "evaluate", disable=not progress):
         key = tuple(run.values())
         if key not in rows:  # one setting may be on both curves
             start = time.perf_counter()
-            images, labels = _pictures(model, run, config)
+            images, labels = _pictures(model, run, config, guide)
             seconds = round(time.perf_counter() - start, 2)
             rows[key] = run | {"seconds": seconds} | judge.score(images, labels)
         if name == "samples":
@@ -118,7 +121,7 @@ def beside_neighbours(images: Tensor, data: ImageData, *, k: int = 3) -> Tensor:
     return torch.cat([images[:, None], originals[rows]], dim=1)
 
 
-def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[str, Any]]]:
+def _runs(config: EvaluationConfig, guidable: bool) -> list[tuple[str, dict[str, Any]]]:
     """Return the settings of everything that is generated, with the name of its part."""
     main = {
         "method": config.method,
@@ -132,13 +135,16 @@ def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[s
         for nfe in config.curve_nfe:
             if nfe % len(TABLEAUX[method].b) == 0:
                 runs.append(("nfe", short | {"method": method, "nfe": nfe}))
-    if conditional:
+    if guidable:
         runs += [("guidance", short | {"guidance": scale}) for scale in config.curve_guidance]
     return runs
 
 
 def _pictures(
-    model: PictureNetwork, run: dict[str, Any], config: EvaluationConfig
+    model: PictureNetwork,
+    run: dict[str, Any],
+    config: EvaluationConfig,
+    guide: PictureNetwork | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Draw pictures, as many of each label as there can be."""
     labels = torch.arange(run["count"]) % model.classes if model.classes else None
@@ -147,6 +153,10 @@ def _pictures(
         labels,
         count=run["count"],
         scale=run["guidance"],
+        within=config.guidance_interval,
+        rescale=config.guidance_rescale,
+        guide=guide,
+        shift=config.shift,
         method=run["method"],
         steps=steps_for(run["method"], run["nfe"]),
         seed=config.seed,

@@ -83,14 +83,18 @@ def due(config: TrainConfig, done: int) -> set[str]:
 def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
     """Return the average's loss on test pictures of all classes, with the same draws each time.
 
-    They pass through the network in parts no larger than a batch.
+    It is the loss at uniform times, on the pictures as they are, so that runs can be compared. They
+    pass through the network in parts no larger than a batch.
 
     Chapter: images
     """
     device = next(run.average.parameters()).device
     g = torch.Generator(device=device).manual_seed(0)
     rows = balanced(data.test_labels, min(TEST_PICTURES, len(data.test)))
-    given, total = replace(config, label_dropout=0.0), torch.zeros((), device=device)
+    given = replace(
+        config, label_dropout=0.0, augment=0, dequantise=False, times="uniform", shift=1.0
+    )
+    total = torch.zeros((), device=device)
     for part in torch.split(rows, config.batch_size // config.accumulate):
         labels = data.test_labels[part].to(device) if config.conditional else None
         with autocast(config, device):
