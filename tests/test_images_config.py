@@ -54,6 +54,9 @@ def test_the_rate_of_early_steps_knows_nothing_of_the_end():
         ({"shift": float("inf")}, "shift must be positive, but inf"),
         ({"shift": -1.0}, "shift must be positive, but -1"),
         ({"augment": -1}, "augment must be at least 0"),
+        ({"autoencoder": "a", "flip": True}, "flip, augment and dequantise are for pixels"),
+        ({"autoencoder": "a", "augment": 1}, "flip, augment and dequantise are for pixels"),
+        ({"autoencoder": "a", "dequantise": True}, "flip, augment and dequantise are for pixels"),
         ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
     ],
 )
@@ -64,8 +67,8 @@ def test_bad_settings_are_refused(change, message):
 
 def test_the_presets_are_by_data_set_and_device():
     assert list(PRESETS) == [
-        "digits-cpu", "fashion-cpu", "fashion-gpu", "fashion-transformer-cpu", "cifar10-gpu",
-        "cifar10-transformer-gpu",
+        "digits-cpu", "fashion-cpu", "fashion-gpu", "fashion-transformer-cpu",
+        "fashion-latents-cpu", "cifar10-gpu", "cifar10-transformer-gpu", "latents-transformer-gpu",
     ]  # fmt: skip
     for size, channels, name in (
         (8, 1, "digits-cpu"),
@@ -82,14 +85,14 @@ def test_the_presets_are_by_data_set_and_device():
 
 
 def test_the_presets_have_the_weights_that_are_said():
-    said = re.search(
-        r"Millions of weights: (.*?)\.\n", Path(settings.__file__).read_text("utf-8"), re.DOTALL
-    )
-    numbers = dict(part.split() for part in said[1].split(","))
+    text = Path(settings.__file__).read_text("utf-8").partition("Millions of weights: ")[2]
+    numbers = dict(re.findall(r"([\w-]+-[cg]pu) (\d+(?:\.\d+)?)", text))
     assert numbers.keys() == PRESETS.keys()
     shapes = {"digits": (8, 1), "fashion-mnist": (28, 1), "cifar10": (32, 3)}
+    latents = {"fashion-mnist": (7, 4), "folder": (32, 4)}
     for name, preset in PRESETS.items():
-        (size, channels), (description, network) = shapes[preset.data], NETWORKS[preset.network]
+        size, channels = (latents if preset.autoencoder else shapes)[preset.data]
+        description, network = NETWORKS[preset.network]
         with torch.device("meta"):
             model = network(description(size, channels, 10, **preset.architecture))
         weights = sum(weight.numel() for weight in model.parameters())

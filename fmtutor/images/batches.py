@@ -34,7 +34,7 @@ class Pictures(NamedTuple):
     """A data set's pictures on the device that computes, where they stay.
 
     Attributes:
-        pixels: Pictures, uint8 `[n c h w]`.
+        pixels: Pictures, uint8, or latents, float32, `[n c h w]`.
         labels: Their labels, int64 `[n]`; None for a network without classes.
         flip: Whether to mirror them at random.
     """
@@ -95,7 +95,7 @@ def batch_loss(
 
     Args:
         v: The network.
-        pixels: Pictures, uint8 `[b c h w]`.
+        pixels: Pictures, uint8, or latents, float32, `[b c h w]`.
         labels: Their labels, int64 `[b]`; None for a network without classes.
         config: Gives the share of labels to withhold, the coupling, the times, what is done to
             the pictures.
@@ -108,7 +108,8 @@ def batch_loss(
 
     Chapter: images
     """
-    x1 = augmented(to_float(pixels), config, flip=flip, generator=generator)
+    x1 = pixels if pixels.is_floating_point() else to_float(pixels)
+    x1 = augmented(x1, config, flip=flip, generator=generator)
     if labels is not None:
         labels = drop_labels(labels, config.label_dropout, null=null, generator=generator)
     times = time_sampler(config)

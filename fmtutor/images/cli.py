@@ -176,6 +176,11 @@ def _reader(
         "--device", default="auto", help="cpu, cuda, ...; auto is a GPU if there is one"
     )
     parser.add_argument(
+        "--autoencoder",
+        metavar="FILE",
+        help="of a network of latents: where its autoencoder is, if no longer where it was",
+    )
+    parser.add_argument(
         "--guide",
         type=Path,
         metavar="PATH",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from fmtutor.images.evaluation import EvaluationConfig, steps_for
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fmtutor.images.data import ImageData
     from fmtutor.networks import PictureNetwork
 
@@ -24,6 +26,7 @@ __all__ = ["run_evaluate", "run_sample", "run_train", "train_settings"]
 def run_train(args: argparse.Namespace) -> int:
     """Train, or go on with a run."""
     from fmtutor.images.datasets import load_images
+    from fmtutor.images.latents import encoded
     from fmtutor.images.processes import from_first, join_processes
     from fmtutor.images.trainer import Stopped, train
 
@@ -42,6 +45,8 @@ def run_train(args: argparse.Namespace) -> int:
                 ),
                 ranks,
             )  # fmt: skip
+            if config.autoencoder:
+                data = encoded(data, config.autoencoder, ranks.device)
             train(
                 config, data, out, resume=resume, reschedule=hasattr(args, "reschedule"),
                 weights=getattr(args, "weights", None), device=ranks.device,
@@ -58,6 +63,7 @@ def run_sample(args: argparse.Namespace) -> int:
     import torch
 
     from fmtutor.images.checkpoint import load_model
+    from fmtutor.images.latents import decoder_of
     from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
     from fmtutor.images.processes import choose_device
 
@@ -81,6 +87,7 @@ def run_sample(args: argparse.Namespace) -> int:
         steps=args.steps,
         shift=args.shift,
         seed=args.seed,
+        decode=decoder_of(about, args.autoencoder, device),
     )
     save_png(args.out, picture_grid(pictures, len(classes) or args.rows), zoom=args.zoom)
     print(args.out)
@@ -93,6 +100,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     from fmtutor.images.checkpoint import as_json, load_model
     from fmtutor.images.evaluate import choose_features, evaluate
+    from fmtutor.images.latents import decoder_of
     from fmtutor.images.processes import choose_device
 
     config, device = _evaluation_settings(args), choose_device(args.device)
@@ -103,12 +111,15 @@ def run_evaluate(args: argparse.Namespace) -> int:
     guide = None if args.guide is None else load_model(_network_file(args.guide), device)[0]
     if device.type == "cpu":  # a third faster; on CUDA each GroupNorm would copy it back
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = _data_of(model, about, args.data_dir)
+    data, decode = (
+        _data_of(model, about, args.data_dir),
+        decoder_of(about, args.autoencoder, device),
+    )
     features = choose_features(data, args.features, weights=args.inception_weights, device=device)
     _warn(args.features, features.about["kind"])
     result = evaluate(
         model, data, features.embedding, features.classifier, config,
-        guide=guide, progress=sys.stderr.isatty(),
+        guide=guide, decode=decode, progress=sys.stderr.isatty(),
     )  # fmt: skip
     result["about"] |= {
         "features": features.about,
@@ -120,7 +131,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     result = {"command": args.command, **result}
     args.out.write_text(as_json(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if args.pictures is not None:
-        _save_neighbours(args.pictures, model, data, config, guide)
+        _save_neighbours(args.pictures, model, data, config, guide, decode)
     for name in ("samples", "floor"):
         numbers = (f"{k} {v:.4g}" for k, v in result[name].items() if k in result["floor"])
         print(f"{name}: {', '.join(numbers)}")
@@ -174,10 +185,12 @@ def _data_of(model: PictureNetwork, about: dict[str, Any], data_dir: Path | None
     from fmtutor.images.datasets import load_images
 
     config = read_config(about["train"])
+    size, channels = model.config.size, model.config.channels if config.data == "folder" else 0
+    if about.get("autoencoder"):  # those of the network are of latents
+        size, channels = config.size, config.channels
     data = load_images(
-        config.data, data_dir=data_dir, size=model.config.size, flip=config.flip,
-        channels=model.config.channels if config.data == "folder" else 0,
-    )  # fmt: skip
+        config.data, data_dir=data_dir, size=size, flip=config.flip, channels=channels
+    )
     if list(data.classes) != about["classes"]:
         raise ValueError(
             f"the network was trained on the classes {', '.join(about['classes'])}, "
@@ -199,6 +212,7 @@ def _save_neighbours(
     data: ImageData,
     config: EvaluationConfig,
     guide: PictureNetwork | None,
+    decode: Callable[[Tensor], Tensor],
 ) -> None:
     """Draw a picture of each class above the training pictures that are nearest to it."""
     from fmtutor.images.evaluate import beside_neighbours
@@ -215,6 +229,7 @@ def _save_neighbours(
         rescale=config.guidance_rescale,
         guide=guide,
         shift=config.shift,
+        decode=decode,
         method=config.method,
         steps=steps_for(config.method, config.nfe),
         seed=config.seed,

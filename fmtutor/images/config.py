@@ -36,6 +36,8 @@ class TrainConfig:
         augment: Pixels by which pictures are moved at random, at most, along either side; the
             border is repeated.
         dequantise: Whether to add noise of one grey level to the pixels, uniform.
+        autoencoder: File of the autoencoder in whose latents the run lives; fashion-mnist is the
+            one that comes with the package. Without one it lives in pixels.
         conditional: Whether the network is told the class.
         network: The network: unet or transformer.
         architecture: Its settings, but for what the data decides; what is not said is its default.
@@ -76,6 +78,7 @@ class TrainConfig:
     flip: bool = False
     augment: int = 0
     dequantise: bool = False
+    autoencoder: str = ""
     conditional: bool = True
     network: str = "unet"
     architecture: Mapping[str, Any] = field(default_factory=DIGITS.copy)
@@ -136,6 +139,8 @@ class TrainConfig:
                 "augment must be at least 0 and times_mean finite, "
                 f"but {self.augment} and {self.times_mean} came"
             )
+        if self.autoencoder and (self.flip or self.augment or self.dequantise):
+            raise ValueError("flip, augment and dequantise are for pixels: leave autoencoder out")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(
                 f"precision must be auto, float32 or bfloat16, but {self.precision!r} came"
@@ -210,6 +215,18 @@ PRESETS = {
         sample_every=700,
         save_every=100,
     ),
+    "fashion-latents-cpu": TrainConfig(
+        data="fashion-mnist",
+        autoencoder="fashion-mnist",
+        network="transformer",
+        architecture={"patch": 1, "width": 128, "depth": 6, "heads": 4},
+        steps=7000,
+        batch_size=64,
+        lr=1.5e-3,
+        warmup=200,
+        sample_every=700,
+        save_every=100,
+    ),
     "cifar10-gpu": TrainConfig(
         data="cifar10",
         architecture={
@@ -247,9 +264,29 @@ PRESETS = {
         sample_every=10_000,
         save_every=2000,
     ),
+    "latents-transformer-gpu": TrainConfig(
+        data="folder",
+        size=256,
+        autoencoder="autoencoder.safetensors",
+        network="transformer",
+        architecture={"patch": 2, "width": 768, "depth": 12, "heads": 12},
+        steps=400_000,
+        batch_size=256,
+        lr=1e-4,
+        warmup=5000,
+        decay=0.1,
+        weight_decay=0.0,
+        ema=0.9999,
+        compile=True,
+        log_every=100,
+        sample_every=10_000,
+        save_every=2000,
+    ),
 }
 """The runs that have a name, by data set and device; the network is a U-Net unless it says.
 
 Millions of weights: digits-cpu 0.322, fashion-cpu 1.28, fashion-gpu 5.78,
-fashion-transformer-cpu 1.89, cifar10-gpu 37.1, cifar10-transformer-gpu 32.5.
+fashion-transformer-cpu 1.89, fashion-latents-cpu 1.88, cifar10-gpu 37.1,
+cifar10-transformer-gpu 32.5, latents-transformer-gpu 130 (for latents of 4 × 32 × 32, which an
+autoencoder with mults 1, 2, 4 makes of pictures with a side of 256).
 """

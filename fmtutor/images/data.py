@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,8 @@ class ImageData:
         test_labels: Their labels, int64 `[m]`.
         classes: The names of the labels.
         flip: Whether a mirrored picture is as good as the picture itself.
+        autoencoder: What made latents of the pictures: its file and SHA-256; None for pixels. With
+            one, `train` and `test` are float32, of any number of channels.
 
     Chapter: images
     """
@@ -35,23 +38,26 @@ class ImageData:
     test_labels: Tensor
     classes: tuple[str, ...]
     flip: bool
+    autoencoder: Mapping[str, str] | None = None
 
 
 def check_images(data: ImageData) -> None:
     """Refuse pictures that are not uint8 `[n c s s]`, and labels that do not fit them.
 
     Raises:
-        TypeError: If pictures are not uint8, or labels not int64.
+        TypeError: If pictures are not uint8, latents not float32, or labels not int64.
         ValueError: If a shape does not fit, or a label is out of range.
 
     Chapter: images
     """
     parts = {"train": (data.train, data.train_labels), "test": (data.test, data.test_labels)}
     for name, (pixels, labels) in parts.items():
-        if pixels.dtype != torch.uint8:
+        if data.autoencoder is None and pixels.dtype != torch.uint8:
             raise TypeError(
                 f"{name} must be pixels 0, ..., 255 of dtype uint8, but {pixels.dtype} came"
             )
+        if data.autoencoder is not None and pixels.dtype != torch.float32:
+            raise TypeError(f"{name} must be latents of dtype float32, but {pixels.dtype} came")
         if pixels.ndim != 4 or pixels.numel() == 0 or pixels.shape[1:] != data.train.shape[1:]:
             raise ValueError(f"{name} must be pictures [n c h w], but {[*pixels.shape]} came")
         if pixels.shape[2] != pixels.shape[3]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from fmtutor.checking import as_generator
 from fmtutor.guidance import conditioned
 from fmtutor.images.classifier import Classifier
 from fmtutor.images.config import EvaluationConfig, steps_for
-from fmtutor.images.data import ImageData, balanced, check_images, to_float
+from fmtutor.images.data import ImageData, balanced, check_images, to_float, to_uint8
 from fmtutor.images.features import Features, choose_features
 from fmtutor.images.judge import Judge, held_out_rows
 from fmtutor.images.measures import Embedding, bits_per_dimension, embed, nearest_neighbours
@@ -45,6 +46,7 @@ def evaluate(
     config: EvaluationConfig = EvaluationConfig(),
     *,
     guide: PictureNetwork | None = None,
+    decode: Callable[[Tensor], Tensor] = to_uint8,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measure a trained network and return all numbers, in types that JSON knows.
@@ -53,11 +55,13 @@ def evaluate(
 
     Args:
         model: The network, on the device that shall compute.
-        data: The data set on which it was trained.
+        data: The data set on which it was trained: pictures, where it was trained on latents, too.
         embedding: Where pictures are compared.
         classifier: Tells classes of pictures; None leaves their accuracy out.
         config: What is measured.
         guide: A weaker network to be guided away from, instead of the network without labels.
+        decode: Makes pictures of the flow's ends: `decoder_of` for a network of latents, whose
+            likelihood is that of no picture and is left out.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -92,14 +96,15 @@ def evaluate(
         key = tuple(run.values())
         if key not in rows:  # one setting may be on both curves
             start = time.perf_counter()
-            images, labels = _pictures(model, run, config, guide)
+            images, labels = _pictures(model, run, config, guide, decode)
             seconds = round(time.perf_counter() - start, 2)
             rows[key] = run | {"seconds": seconds} | judge.score(images, labels)
         if name == "samples":
             result["neighbours"] = _closeness(model, images, data, config)
         result[name].append(rows[key])
     result["samples"] = result["samples"][0]
-    result["bits_per_dimension"] = _likelihood(model, data, config)
+    pixels = decode is to_uint8
+    result["bits_per_dimension"] = _likelihood(model, data, config) if pixels else None
     return result
 
 
@@ -145,6 +150,7 @@ def _pictures(
     run: dict[str, Any],
     config: EvaluationConfig,
     guide: PictureNetwork | None,
+    decode: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor | None]:
     """Draw pictures, as many of each label as there can be."""
     labels = torch.arange(run["count"]) % model.classes if model.classes else None
@@ -161,6 +167,7 @@ def _pictures(
         steps=steps_for(run["method"], run["nfe"]),
         seed=config.seed,
         batch_size=config.batch_size,
+        decode=decode,
     )
     return images, labels
 

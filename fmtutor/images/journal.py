@@ -15,6 +15,7 @@ from fmtutor.images.batches import autocast, batch_loss
 from fmtutor.images.checkpoint import as_json, write_atomically
 from fmtutor.images.config import TrainConfig, learning_rate
 from fmtutor.images.data import ImageData, balanced
+from fmtutor.images.latents import decoder_of
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
 from fmtutor.images.processes import Ranks, mean_over_ranks
 from fmtutor.images.run import Run
@@ -115,7 +116,9 @@ def draw_grid(run: Run, path: Path) -> None:
     shown = shown_classes(run.model.classes)
     columns = len(shown) or 10
     labels = shown.repeat(8) if len(shown) else None
-    pictures = draw_pictures(run.average, labels, count=8 * columns)
+    device = next(run.average.parameters()).device
+    decode = decoder_of(run.metadata, device=device)
+    pictures = draw_pictures(run.average, labels, count=8 * columns, decode=decode)
     path.parent.mkdir(exist_ok=True)
     save_png(path, picture_grid(pictures, columns), zoom=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ def draw_pictures(
     shift: float = 1.0,
     seed: int = 0,
     batch_size: int = 256,
+    decode: Callable[[Tensor], Tensor] = to_uint8,
 ) -> Tensor:
     """Draw noise and let the flow carry it to pictures.
 
@@ -53,6 +55,7 @@ def draw_pictures(
         shift: By how much their times are shifted: above 1 steps are shorter at the noise.
         seed: Seed of the noise.
         batch_size: Number of pictures that the network sees at a time.
+        decode: Makes pictures, uint8, of the flow's ends: `decoder_of` for a network of latents.
 
     Returns:
         Pictures, uint8 `[n c h w]`, on the CPU.
@@ -76,7 +79,7 @@ def draw_pictures(
         y = None if labels is None else labels[rows].to(device)
         v = guided_field(model, y, scale, within=within, rescale=rescale, guide=guide)
         x0 = noise[rows].to(device)
-        drawn.append(flow(v, x0, method=method, steps=steps, shift=shift).cpu())
+        drawn.append(flow(v, x0, method=method, steps=steps, shift=shift, decode=decode).cpu())
     return torch.cat(drawn)
 
 
@@ -107,11 +110,19 @@ def guided_field(
     return guided(v, other, weight, rescale=rescale)
 
 
-def flow(v: VelocityField, x0: Tensor, *, method: str, steps: int, shift: float = 1.0) -> Tensor:
+def flow(
+    v: VelocityField,
+    x0: Tensor,
+    *,
+    method: str,
+    steps: int,
+    shift: float = 1.0,
+    decode: Callable[[Tensor], Tensor] = to_uint8,
+) -> Tensor:
     """Return the pictures, uint8 `[b c h w]`, to which a field carries noise, on its device."""
     if shift == 1:
-        return to_uint8(sample(v, x0, method=method, steps=steps))
-    return to_uint8(sample(v, x0, method=method, times=shifted_grid(steps, shift)))
+        return decode(sample(v, x0, method=method, steps=steps))
+    return decode(sample(v, x0, method=method, times=shifted_grid(steps, shift)))
 
 
 def shown_classes(classes: int, *, most: int = 10) -> Tensor:

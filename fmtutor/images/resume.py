@@ -84,7 +84,7 @@ def _refuse_other_settings(
         if now.get(key) != value and key not in free:
             hint = "; --reschedule allows it" if key in SCHEDULE else ""
             raise ValueError(f"the run in {out} has {key} = {value}, but {now.get(key)} came{hint}")
-    for key in ("classes", "pictures"):
+    for key in ("classes", "pictures", "autoencoder"):
         if stored.get(key, given[key]) != given[key]:
             raise ValueError(f"the run in {out} has {key} {stored[key]}, but {given[key]} came")
 

@@ -1,5 +1,6 @@
 """Networks for velocity fields: called as v(x, t), with a condition v(x, t, condition)."""
 
+from fmtutor.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fmtutor.networks.coupling_layers import RealNVP
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
@@ -10,6 +11,8 @@ from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = [
     "MLP",
+    "Autoencoder",
+    "AutoencoderConfig",
     "RealNVP",
     "TimeEmbedding",
     "Transformer",
