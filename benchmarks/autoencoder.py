@@ -32,9 +32,9 @@ from fmtutor.images.classifier import accuracy
 from fmtutor.images.data import ImageData, to_float
 from fmtutor.images.datasets import load_images
 from fmtutor.images.features import choose_features
-from fmtutor.images.judge import Judge
 from fmtutor.images.latents import autoencoder_loss, decode_all, encode_all, standardise
 from fmtutor.images.measures import embed
+from fmtutor.metrics import frechet_distance
 from fmtutor.networks import Autoencoder, AutoencoderConfig
 from fmtutor.training import minimise
 
@@ -67,33 +67,39 @@ def measured(model: Autoencoder, data: ImageData) -> dict[str, Any]:
     error = (to_float(again) - to_float(data.test)).square().mean().sqrt().item()
     features = choose_features(data)
     train = embed(data.train, features.embedding)
-    judge = Judge(data, features.embedding, train, features.classifier, k=3, seed=0)
-    scores = {
-        name: judge.score(pictures, data.test_labels)
-        for name, pictures in (("reconstructions", again), ("test_pictures", data.test))
-    }
-    _, log_deviation = posterior(model, data.test)
+
+    def scores(pictures: Tensor) -> dict[str, Any]:
+        found: dict[str, Any] = {"count": len(pictures)}
+        found["frechet"] = frechet_distance(embed(pictures, features.embedding), train).item()
+        if features.classifier is not None:
+            found["class_accuracy"] = accuracy(features.classifier, pictures, data.test_labels)
+        return found
+
+    deviation = posterior_deviation(model, data.test)
     return {
         "latent_shape": [*latents.shape[1:]],
         "numbers_per_picture": {"pixels": data.test[0].numel(), "latents": latents[0].numel()},
         "rmse": error,
         "psnr": -20 * math.log10(error / 2),  # pixels from -1 to 1
-        **scores,
-        "seen_alike": accuracy_of_each_other(features.classifier, again, data.test),
+        "reconstructions": scores(again),
+        "test_pictures": scores(data.test),
+        "features": features.about["kind"],
+        "seen_alike": seen_alike(features.classifier, again, data.test),
         "latent_deviation": latents.std((0, 2, 3)).tolist(),
         "latent_mean": latents.mean((0, 2, 3)).tolist(),
-        "posterior_deviation": (log_deviation.exp() / model.scale).mean((0, 2, 3)).tolist(),
+        "posterior_deviation": deviation.mean((0, 2, 3)).tolist(),
     }
 
 
-def posterior(model: Autoencoder, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    both = [model.posterior(to_float(part)) for part in torch.split(pixels, 500)]
-    mean, log_deviation = (torch.cat(parts) for parts in zip(*both, strict=True))
-    return mean, log_deviation
+@torch.no_grad()
+def posterior_deviation(model: Autoencoder, pixels: Tensor) -> Tensor:
+    """Return the deviation of each latent given its picture, beside 1 over all pictures."""
+    parts = torch.split(pixels, 500)
+    return torch.cat([model.posterior(to_float(part))[1].exp() / model.scale for part in parts])
 
 
 @torch.no_grad()
-def accuracy_of_each_other(classifier: Any, pictures: Tensor, others: Tensor) -> float | None:
+def seen_alike(classifier: Any, pictures: Tensor, others: Tensor) -> float | None:
     """Return the share of pictures that the classifier takes for the same as the others."""
     if classifier is None:
         return None

@@ -1,5 +1,6 @@
 """A trained network in a file, and the pictures that it draws."""
 
+import copy
 import dataclasses
 import os
 
@@ -118,8 +119,9 @@ def test_pictures_are_samples_of_the_flow(model):
 def test_pictures_are_guided_as_is_said(model):
     labels = torch.tensor([0, 2, 1, 1, 0])
     noise = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    weak = UNet(CONFIG).requires_grad_(False)
-    torch.nn.init.normal_(weak.last[2].weight, generator=torch.Generator().manual_seed(9))
+    weak, g = copy.deepcopy(model), torch.Generator().manual_seed(9)
+    for weight in weak.parameters():
+        weight.add_(0.1 * torch.randn(weight.shape, generator=g))
     y = conditioned(model, labels)
     for settings, field in (
         ({"within": (0.2, 0.6)}, guided(y, model, interval(3.0, 0.2, 0.6))),

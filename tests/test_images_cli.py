@@ -293,8 +293,8 @@ def test_help_says_everything(command, capsys):
                 continue
             assert f"--{name.replace('_', '-')}" in text
             assert said in text.replace("- ", "-") or said in text
-        for name in PRESETS:
-            assert name in text
+        for name in PRESETS:  # lines break at hyphens
+            assert name in text.replace("- ", "-")
 
 
 def test_each_setting_has_its_help():

@@ -19,6 +19,7 @@ from fmtutor.images.latents import (
     encoded,
     standardise,
 )
+from fmtutor.images.pictures import save_png
 from fmtutor.networks import Autoencoder, AutoencoderConfig, UNet, UNetConfig
 
 TINY = AutoencoderConfig(channels=1, latents=2, patch=2, width=8, mults=(1,))
@@ -168,8 +169,14 @@ def test_a_run_lives_in_latents(file, tmp_path):
 
 def test_the_commands_live_in_latents(file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    g = torch.Generator().manual_seed(0)
+    for k in range(24):
+        (tmp_path / "photos" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (1, 8, 8), generator=g, dtype=torch.uint8)
+        save_png(tmp_path / "photos" / "ab"[k % 2] / f"{k}.png", pixels)
     train = f"""
-        train --autoencoder {file} --network transformer --patch 1 --width 8 --depth 1 --heads 2
+        train --data folder --data-dir photos --size 8 --autoencoder {file}
+        --network transformer --patch 1 --width 8 --depth 1 --heads 2
         --steps 3 --warmup 1 --batch-size 8 --sample-every 3 --save-every 3 --out run
     """
     assert main(train.split()) == 0
@@ -178,15 +185,15 @@ def test_the_commands_live_in_latents(file, tmp_path, monkeypatch, capsys):
     assert about["autoencoder"]["file"] == about["train"]["autoencoder"] == str(file)
     assert main(["sample", "run", "--rows", "1", "--steps", "1"]) == 0
     with Image.open("samples.png") as image:
-        assert image.size == (2 * 89, 2 * 8)
+        assert image.size == (2 * 17, 2 * 8)
     evaluate = """
-        evaluate run --samples 6 --curve-samples 4 --neighbours 1 --method euler --nfe 1
-        --curve-methods --pictures e.png
+        evaluate run --data-dir photos --samples 6 --curve-samples 4 --neighbours 1
+        --method euler --nfe 1 --curve-methods --pictures e.png
     """
     assert main(evaluate.split()) == 0
     result = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
     assert result["bits_per_dimension"] is None  # the latents' would be no picture's
-    assert result["floor"]["count"] == 6
+    assert result["about"]["data"] == "photos"
     file.rename(tmp_path / "moved")
     try:
         assert main(["sample", "run", "--rows", "1", "--steps", "1"]) == 1
