@@ -22,7 +22,7 @@ from fmtutor.notation import VelocityField
 from fmtutor.training import TimeSampler, logit_normal, shifted
 
 __all__ = [
-    "Pictures", "augmented", "autocast", "batch_loss", "on_device", "parts", "seed_of", "step_rows",
+    "Pictures", "as_points", "autocast", "batch_loss", "on_device", "parts", "seed_of", "step_rows",
     "time_sampler",
 ]  # fmt: skip
 
@@ -108,8 +108,7 @@ def batch_loss(
 
     Chapter: images
     """
-    x1 = pixels if pixels.is_floating_point() else to_float(pixels)
-    x1 = augmented(x1, config, flip=flip, generator=generator)
+    x1 = as_points(pixels, config, flip=flip, generator=generator)
     if labels is not None:
         labels = drop_labels(labels, config.label_dropout, null=null, generator=generator)
     times = time_sampler(config)
@@ -118,10 +117,11 @@ def batch_loss(
     return cfm_loss(v, x1, t=t, labels=labels, coupling=coupling, generator=generator)
 
 
-def augmented(
-    x: Tensor, config: TrainConfig, *, flip: bool, generator: torch.Generator | None
+def as_points(
+    pixels: Tensor, config: TrainConfig, *, flip: bool, generator: torch.Generator | None
 ) -> Tensor:
-    """Return pictures `[b c h w]` as a step sees them: mirrored, moved, noisy, if asked for."""
+    """Return pictures in [−1, 1] `[b c h w]`, mirrored, moved, noisy if asked for; or latents."""
+    x = pixels if pixels.is_floating_point() else to_float(pixels)
     if flip:
         mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
         x = torch.where(mirrored, x.flip(-1), x)
