@@ -38,15 +38,16 @@ def run_train(args: argparse.Namespace) -> int:
     )
     try:
         with join_processes(getattr(args, "device", None)) as ranks:
-            data = from_first(
-                lambda: load_images(
+
+            def load() -> ImageData:
+                pictures = load_images(
                     config.data, data_dir=getattr(args, "data_dir", None), size=config.size,
                     flip=config.flip, channels=config.channels,
-                ),
-                ranks,
-            )  # fmt: skip
-            if config.autoencoder:
-                data = encoded(data, config.autoencoder, ranks.device)
+                )  # fmt: skip
+                name = config.autoencoder
+                return encoded(pictures, name, ranks.device) if name else pictures
+
+            data = from_first(load, ranks)
             train(
                 config, data, out, resume=resume, reschedule=hasattr(args, "reschedule"),
                 weights=getattr(args, "weights", None), device=ranks.device,
