@@ -2,11 +2,18 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from fmtutor.networks import Autoencoder, AutoencoderConfig
+from fmtutor.images.checkpoint import load_autoencoder
+from fmtutor.images.data import to_float
+from fmtutor.images.latents import decode_all, encode_all
+from fmtutor.networks import Autoencoder, AutoencoderConfig, autoencoder
+
+EXCERPT = Path(__file__).parents[1] / "benchmarks/results/fashion_pictures.safetensors"
 
 TINY = AutoencoderConfig(channels=1, latents=3, patch=2, width=8, mults=(1, 2))
 
@@ -95,3 +102,59 @@ def test_compiling_breaks_no_graph_and_changes_nothing():
     with torch.no_grad():  # so that one graph is traced, not two
         compiled = torch.compile(there_and_back, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(x), there_and_back(x), atol=1e-5, rtol=1e-5)
+
+
+# What the shipped weights mean.
+
+RECORDED = [
+    [0.1479, 1.0459, -1.0438, 0.0525, 0.6748, -0.8028,
+     -0.5250, -0.7068, 0.9834, -0.8782, -0.7323, -0.4073],
+    [-0.8362, -0.5845, -0.1775, -0.5271, 0.2369, -0.9027,
+     -0.8552, -1.0618, -0.5430, -0.8953, -0.5652, 0.2107],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_autoencoder("fashion-mnist")[0]
+
+
+def probe(model):
+    """Twelve latents of a picture with nothing in it, and twelve pixels of as strange latents."""
+    k = torch.arange(784.0)
+    x = torch.sin(0.37 * k + 0.0011 * k.square() % 7).reshape(1, 1, 28, 28)
+    z = torch.sin(0.53 * k[:196]).reshape(1, 4, 7, 7)
+    with torch.no_grad():
+        latents, pixels = model.encode(x)[0, :, 1:6:2, 3], model.decode(z)[0, 0, 3:27:6, 5:25:9]
+    return torch.stack([latents.flatten(), pixels.flatten()])
+
+
+def test_the_shipped_weights_mean_what_they_meant(shipped):
+    torch.testing.assert_close(probe(shipped), torch.tensor(RECORDED), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("-> b (c p q) h w", "-> b (c q p) h w"),
+        ("b (c p q) h w ->", "b (c q p) h w ->"),
+        ("mean, log_deviation = features", "log_deviation, mean = features"),
+    ],
+)
+def test_a_fault_of_order_would_be_noticed(shipped, right, wrong):
+    source = Path(autoencoder.__file__).read_text("utf-8")
+    assert right in source
+    faulty = {"__name__": autoencoder.__name__}
+    exec(source.replace(right, wrong), faulty)
+    model = faulty["Autoencoder"](shipped.config)
+    model.load_state_dict(shipped.state_dict())  # the weights fit
+    assert (probe(model) - torch.tensor(RECORDED)).abs().max() > 0.05
+
+
+def test_garments_come_back_from_the_shipped_one(shipped):
+    images = load_file(EXCERPT)["test"]  # pictures that no training has seen
+    latents = encode_all(shipped, images)
+    assert latents.shape == (len(images), 4, 7, 7)
+    assert latents.std().item() == pytest.approx(1, abs=0.15)
+    error = (to_float(decode_all(shipped, latents)) - to_float(images)).square().mean().sqrt()
+    assert 0.03 < error < 0.15
