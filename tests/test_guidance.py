@@ -5,7 +5,7 @@ import torch
 
 from fmtutor import MLP, CondOT, CountedField, GaussianMixture, sample
 from fmtutor.data import standard_normal
-from fmtutor.guidance import conditioned, drop_labels, guided
+from fmtutor.guidance import conditioned, drop_labels, guided, interval
 
 
 def conditional(x, t):
@@ -57,6 +57,113 @@ def test_bad_input_is_refused():
         guided(conditional, unconditional, float("nan"))
     with pytest.raises(ValueError, match="one shape"):
         guided(lambda x, t: x[:, :1], unconditional, 2.0)(torch.zeros(2, 2), torch.zeros(2))
+
+
+# A scale that changes with time, another network, a deviation that is kept.
+
+MEANS = torch.tensor([[-1.0, 0.5], [1.0, 0.0]], dtype=torch.float64)
+BOTH = GaussianMixture(MEANS, 0.6).velocity(CondOT())
+RIGHT = GaussianMixture(MEANS[1:], 0.6).velocity(CondOT())
+START = standard_normal(50, seed=0, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", ["euler", "rk4"])
+@pytest.mark.parametrize(
+    ("first", "last", "scale"),
+    [(0.0, 1.0, 3.0), (0.5, 0.5, 1.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0)],
+)
+def test_an_interval_of_all_times_is_the_scale_and_an_empty_one_is_none(method, first, last, scale):
+    v = guided(RIGHT, BOTH, interval(3.0, first, last))
+    plain = sample(guided(RIGHT, BOTH, scale), START, method=method, steps=10)
+    torch.testing.assert_close(sample(v, START, method=method, steps=10), plain)
+
+
+def test_an_interval_is_guided_and_the_rest_is_not():
+    # Euler's method asks at the beginning of each step: three ways, joined, are the same way.
+    v = guided(RIGHT, BOTH, interval(3.0, 0.25, 0.75))
+    x = sample(RIGHT, START, steps=10, t1=0.25)
+    x = sample(guided(RIGHT, BOTH, 3.0), x, steps=20, t0=0.25, t1=0.75)
+    x = sample(RIGHT, x, steps=10, t0=0.75)
+    torch.testing.assert_close(sample(v, START, steps=40), x)
+    t = torch.tensor([0.0, 0.25, 0.74, 0.75, 1.0])
+    assert interval(3.0, 0.25, 0.75)(t).tolist() == [1, 3, 3, 1, 1]
+    assert interval(3.0, 0.25, 1.0)(t).tolist() == [1, 3, 3, 3, 3]
+    assert interval(0.5, 0.0, 1.0)(t.double()).dtype == torch.float64
+
+
+def test_outside_of_an_interval_one_field_is_enough():
+    v_cond, v_uncond = CountedField(RIGHT), CountedField(BOTH)
+    sample(guided(v_cond, v_uncond, interval(3.0, 0.25, 0.75)), START, steps=20)
+    assert (v_cond.count, v_uncond.count) == (20, 10)
+    t = torch.tensor([0.1, 0.5], dtype=torch.float64)  # one of two is guided
+    guided(v_cond, v_uncond, interval(3.0, 0.25, 0.75))(START[:2], t)
+    assert (v_cond.count, v_uncond.count) == (21, 11)
+
+
+def test_no_time_is_looked_at_on_an_accelerator():
+    x, t = torch.empty(3, 2, device="meta"), torch.empty(3, device="meta")
+    for rescale in (0.0, 0.5):
+        v = guided(conditional, unconditional, interval(3.0, 0.25, 0.75), rescale=rescale)
+        assert v(x, t).is_meta
+
+
+def test_intervals_that_are_none_are_refused():
+    for first, last in ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="0 ≤ first ≤ last ≤ 1 must hold, but first"):
+            interval(2.0, first, last)
+    with pytest.raises(ValueError, match="scale must be finite, but inf"):
+        interval(float("inf"), 0.0, 1.0)
+
+
+def test_a_weaker_network_guides_by_the_same_label():
+    # The weak one is too wide about the right mean: away from it is towards the mean.
+    weak = GaussianMixture(MEANS[1:], 0.9).velocity(CondOT())
+
+    def spread(scale):
+        reached = sample(guided(RIGHT, weak, scale), START, method="midpoint", steps=20)
+        return reached.std(dim=0).mean().item(), (reached.mean(0) - MEANS[1]).norm().item()
+
+    (wide, off), (narrow, off_guided) = spread(1.0), spread(2.0)
+    assert wide == pytest.approx(0.6, abs=0.1)
+    assert narrow < 0.8 * wide
+    assert off_guided < off + 0.05
+    torch.manual_seed(0)
+    strong, weak, label = MLP(classes=3), MLP(width=8, classes=3), torch.tensor([0, 1, 2, 0])
+    x, t = standard_normal(4, seed=0), torch.rand(4)
+    u, u_weak = strong(x, t, label), weak(x, t, label)
+    v = guided(conditioned(strong, label), conditioned(weak, label), 2.0)
+    torch.testing.assert_close(v(x, t), 2 * u - u_weak)
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (4, 3, 3, 3)], ids=str)
+def test_rescaled_the_deviation_of_each_point_is_that_of_the_condition(shape):
+    x, t = torch.randn(shape, dtype=torch.float64), torch.rand(shape[0], dtype=torch.float64)
+    plain, u_cond = guided(conditional, unconditional, 4.0)(x, t), conditional(x, t)
+
+    def deviation(u):
+        return u.flatten(1).std(dim=1)
+
+    whole = guided(conditional, unconditional, 4.0, rescale=1.0)(x, t)
+    torch.testing.assert_close(deviation(whole), deviation(u_cond))
+    assert (deviation(plain) - deviation(u_cond)).abs().min() > 0.05
+    # and the direction that of guidance: each point is multiplied by one number
+    ratio = (whole / plain).flatten(1)
+    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))
+    part = guided(conditional, unconditional, 4.0, rescale=0.25)(x, t)
+    torch.testing.assert_close(part, 0.75 * plain + 0.25 * whole)
+    assert torch.equal(guided(conditional, unconditional, 1.0, rescale=1.0)(x, t), u_cond)
+    none = guided(conditional, unconditional, 0.0, rescale=1.0)(x, t)
+    torch.testing.assert_close(deviation(none), deviation(u_cond))
+
+
+def test_what_cannot_be_rescaled_is_refused():
+    for rescale in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"rescale must lie in \[0, 1\], but"):
+            guided(conditional, unconditional, 2.0, rescale=rescale)
+    with pytest.raises(ValueError, match=r"points must have 2 coordinates, but \[5, 1\] came"):
+        guided(conditional, unconditional, 2.0, rescale=0.5)(torch.zeros(5, 1), torch.zeros(5))
+    still = guided(lambda x, t: 0 * x, lambda x, t: 0 * x, 2.0, rescale=1.0)
+    assert not still(torch.zeros(2, 2), torch.zeros(2)).any()
 
 
 # Labels.

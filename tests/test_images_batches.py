@@ -1,6 +1,7 @@
 """What a step sees: which pictures, with which draws, in which precision."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from fmtutor import cfm_loss, drop_labels
 from fmtutor.couplings import minibatch_ot
 from fmtutor.images import batches
 from fmtutor.images.batches import batch_loss, on_device, parts, seed_of, step_rows
-from fmtutor.images.data import to_float
+from fmtutor.images.data import to_float, to_uint8
 from fmtutor.images.prepare import network_config
 from fmtutor.networks import UNet
 
@@ -57,6 +58,74 @@ def test_half_of_the_pictures_are_mirrored_where_that_is_right():
     assert 160 < mirrored.sum() < 240
     assert torch.equal(seen[0][~mirrored], plain[~mirrored])
     assert torch.equal(seen[1], plain)
+
+
+def seen_by_the_loss(config, pixels, *, flip=False, seed=0):
+    """The pictures and times that the loss is given."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "cfm_loss", lambda v, x1, **given: seen.append((x1, given["t"])))
+        g = torch.Generator().manual_seed(seed)
+        batch_loss(None, pixels, None, replace(config, conditional=False), flip=flip, generator=g)
+    return seen[0]
+
+
+def test_pictures_are_moved_by_a_pixel_or_two_along_either_side():
+    pixels = torch.arange(5 * 7, dtype=torch.uint8).reshape(1, 1, 5, 7).repeat(2000, 2, 1, 1)
+    x, t = seen_by_the_loss(replace(CONFIG, augment=2), pixels)
+    assert t is None
+    rows, columns = (torch.arange(n)[None] + torch.arange(-2, 3)[:, None] for n in (5, 7))
+    found = 0
+    for row in rows.clamp(0, 4):  # what lies outside is what is nearest to it
+        for column in columns.clamp(0, 6):
+            moved = to_float(pixels[0])[:, row][:, :, column]
+            share = (x == moved).flatten(1).all(1).float().mean().item()
+            assert 0.01 < share < 0.07  # all 25 moves are as likely
+            found += share
+    assert found == pytest.approx(1)
+
+
+def test_noise_of_one_level_leaves_the_pixels_as_they_are():
+    pixels = torch.full((200, 1, 4, 4), 7, dtype=torch.uint8)
+    x, _ = seen_by_the_loss(replace(CONFIG, dequantise=True), pixels)
+    noise = (x - to_float(pixels)) * 255 / 2
+    assert -0.501 < noise.min() < -0.48
+    assert 0.48 < noise.max() < 0.501
+    assert noise.mean().item() == pytest.approx(0, abs=0.02)
+    assert torch.equal(to_uint8(x), pixels)
+
+
+def test_times_are_drawn_as_the_settings_say():
+    pixels = torch.zeros(4000, 1, 1, 1, dtype=torch.uint8)
+
+    def logits(**change):
+        _, t = seen_by_the_loss(replace(CONFIG, **change), pixels)
+        return None if t is None else t.logit()
+
+    assert logits() is None  # uniform, drawn where they always were
+    normal = logits(times="logit-normal", times_mean=0.5, times_std=0.8)
+    assert normal.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert normal.std().item() == pytest.approx(0.8, abs=0.04)
+    moved = logits(times="logit-normal", times_mean=0.5, times_std=0.8, shift=3.0)
+    torch.testing.assert_close(moved, normal - math.log(3), atol=1e-4, rtol=1e-4)
+    assert logits(shift=3.0).sigmoid().median().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_what_is_off_draws_nothing():
+    # So that a run of before is the run of today, bit for bit.
+    model, pixels = fresh_run(CONFIG).model, DATA.train[:8]
+    config, losses = replace(CONFIG, conditional=False), []
+    torch.nn.init.normal_(model.last[2].weight, generator=torch.Generator().manual_seed(0))
+    for change in (
+        {}, {"times_mean": 2.0}, {"augment": 1}, {"dequantise": True}, {"times": "logit-normal"},
+        {"shift": 2.0},
+    ):  # fmt: skip
+        g = torch.Generator().manual_seed(0)
+        given = replace(config, **change)
+        losses.append(batch_loss(model, pixels, None, given, generator=g).item())
+    g = torch.Generator().manual_seed(0)
+    assert losses[0] == losses[1] == cfm_loss(model, to_float(pixels), generator=g).item()
+    assert len({*losses[1:]}) == 5
 
 
 def test_the_coupling_is_asked_for(monkeypatch):
@@ -110,7 +179,10 @@ def test_a_gradient_is_the_mean_over_the_parts_of_a_batch(accumulate):
 # On an accelerator nothing is looked at: on the device "meta" there is nothing to look at.
 
 
-@pytest.mark.parametrize("change", [{}, {"accumulate": 2}, {"conditional": False}])
+ALL = {"augment": 1, "dequantise": True, "times": "logit-normal", "shift": 2.0}
+
+
+@pytest.mark.parametrize("change", [{}, {"accumulate": 2}, {"conditional": False}, ALL])
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_step_looks_at_no_number(change, flip):
     config = replace(CONFIG, **change)

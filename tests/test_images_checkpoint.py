@@ -1,5 +1,7 @@
 """A trained network in a file, and the pictures that it draws."""
 
+import copy
+import dataclasses
 import os
 
 import pytest
@@ -8,13 +10,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fmtutor.guidance import conditioned, guided
+from fmtutor.guidance import conditioned, guided, interval
 from fmtutor.images.checkpoint import load_model, save_model
 from fmtutor.images.datasets import to_uint8
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png
-from fmtutor.networks import UNet, UNetConfig
+from fmtutor.networks import UNet, UNetConfig, registry
 from fmtutor.networks.registry import NETWORKS
-from fmtutor.solvers import sample
+from fmtutor.solvers import sample, shifted_grid
 
 CONFIG = UNetConfig(size=4, channels=3, classes=3, width=8, mults=(1, 2), attention=(2,), heads=2)
 
@@ -93,11 +95,10 @@ def test_a_file_of_the_first_edition_is_read(model, tmp_path):
 
 
 def test_a_network_that_is_not_known_is_refused(tmp_path, model, monkeypatch):
-    with pytest.raises(ValueError, match="a Linear is none of the networks unet"):
+    with pytest.raises(ValueError, match="a Linear is none of the networks unet, transformer"):
         save_model(tmp_path / "m.safetensors", torch.nn.Linear(1, 1), metadata={})
     with monkeypatch.context() as patch:
-        patch.setitem(NETWORKS, "other", NETWORKS["unet"])
-        patch.delitem(NETWORKS, "unet")
+        patch.setattr(registry, "NETWORKS", {"other": NETWORKS["unet"]})
         save_model(tmp_path / "m.safetensors", model, metadata={})
     with pytest.raises(ValueError, match=r"m\.safetensors holds a other, but known are unet"):
         load_model(tmp_path / "m.safetensors")
@@ -113,6 +114,32 @@ def test_pictures_are_samples_of_the_flow(model):
     v = guided(conditioned(model, labels), model, 2.0)
     assert torch.equal(drawn, to_uint8(sample(v, noise, method="euler", steps=3)))
     assert drawn.dtype == torch.uint8
+
+
+def test_pictures_are_guided_as_is_said(model):
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    noise = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    weak, g = copy.deepcopy(model), torch.Generator().manual_seed(9)
+    for weight in weak.parameters():
+        weight.add_(0.1 * torch.randn(weight.shape, generator=g))
+    y = conditioned(model, labels)
+    for settings, field in (
+        ({"within": (0.2, 0.6)}, guided(y, model, interval(3.0, 0.2, 0.6))),
+        ({"rescale": 0.7}, guided(y, model, 3.0, rescale=0.7)),
+        ({"guide": weak}, guided(y, conditioned(weak, labels), 3.0)),
+    ):
+        drawn = draw_pictures(model, labels, scale=3.0, steps=5, **settings)
+        expected = to_uint8(sample(field, noise, method="midpoint", steps=5))
+        assert torch.equal(drawn, expected)
+        assert not torch.equal(drawn, draw_pictures(model, labels, scale=3.0, steps=5))
+    drawn = draw_pictures(model, labels, method="euler", steps=5, shift=2.0)
+    assert torch.equal(drawn, to_uint8(sample(y, noise, times=shifted_grid(5, 2.0))))
+    drawn = draw_pictures(model, None, count=5, scale=3.0, guide=weak, steps=5)
+    field = guided(model, weak, 3.0)
+    assert torch.equal(drawn, to_uint8(sample(field, noise, method="midpoint", steps=5)))
+    other = UNet(dataclasses.replace(CONFIG, classes=4))
+    with pytest.raises(ValueError, match="the guide has the network UNetConfig"):
+        draw_pictures(model, labels, scale=3.0, guide=other)
 
 
 def test_a_picture_depends_on_its_number_alone(model):

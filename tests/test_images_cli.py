@@ -16,9 +16,11 @@ from fmtutor.images import chunks, commands, processes, trainer
 from fmtutor.images.checkpoint import load_model, save_model
 from fmtutor.images.cli import attribute_help, main
 from fmtutor.images.config import PRESETS, TrainConfig
+from fmtutor.images.latents import identity
 from fmtutor.images.pack import pack_images
 from fmtutor.images.packed import read_manifest
-from fmtutor.networks import UNet, UNetConfig
+from fmtutor.networks import Autoencoder, Transformer, TransformerConfig, UNetConfig
+from fmtutor.networks.autoencoder import AutoencoderConfig
 from fmtutor.networks.registry import NETWORKS
 
 QUICK = """
@@ -104,6 +106,29 @@ def test_pictures_are_drawn(run, capsys):
     assert main(["sample", "run/model.safetensors", "--rows", "1", "--steps", "1"]) == 0
     with Image.open("samples.png") as image:
         assert image.size == (2 * 89, 2 * 8)
+
+
+def test_pictures_are_guided_by_another_network(run):
+    small = [*QUICK.split(), "weak", "--steps", "3"]
+    assert main(small) == 0
+    given = "--guidance 2 --guidance-interval 0 0.5 --guidance-rescale 1 --shift 2 --guide weak"
+    assert main(["sample", "run", "--rows", "1", "--steps", "2", *given.split()]) == 0
+    assert main(["sample", "run", "--guide", "nowhere"]) == 1
+
+
+def test_a_transformer_is_trained_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = "--patch 4 --width 8 --depth 1 --heads 2 --mlp-ratio 2 --dropout 0.1"
+    steps = "--steps 3 --warmup 1 --batch-size 8 --sample-every 3 --save-every 2"
+    trained = "--times logit-normal --times-mean 0.5 --shift 2 --augment 1 --dequantise --flip"
+    assert main(f"train --network transformer {settings} {steps} {trained} --out run".split()) == 0
+    model, about = load_model("run/model.safetensors")
+    assert isinstance(model, Transformer)
+    assert model.config == TransformerConfig(8, 1, 10, 4, 8, 1, 2, 2, 0.1)
+    said = {"times": "logit-normal", "times_mean": 0.5, "shift": 2.0, "augment": 1, "flip": True}
+    assert said.items() <= about["train"].items()
+    assert main(["sample", "run", "--rows", "1", "--steps", "1"]) == 0
+    assert main(["train", "--resume", "--reschedule", "--steps", "4", "--out", "run"]) == 0
 
 
 def test_a_run_that_is_over_needs_its_network_alone(run):
@@ -224,12 +249,24 @@ def test_each_process_maps_the_packed_set_of_the_first_one(tmp_path, monkeypatch
         commands._shared_data(config, tmp_path / "other", ranks)
 
 
-def test_latents_are_not_drawn_as_pictures(tmp_path, capsys):
-    config = UNetConfig(size=4, channels=4, width=8, mults=(1,), attention=())
-    about = {"autoencoder": {"file": "a", "sha256": "b"}, "classes": []}
-    save_model(tmp_path / "a.safetensors", UNet(config), metadata=about)
-    assert main(["sample", str(tmp_path / "a.safetensors")]) == 1
-    assert "a.safetensors draws latents, which are no pictures" in capsys.readouterr().err
+def test_a_run_in_packed_latents_draws_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    autoencoder = Autoencoder(AutoencoderConfig(width=8, mults=(1,)))
+    save_model("encoder.safetensors", autoencoder, metadata={})
+    assert main(["pack", "--autoencoder", "encoder.safetensors", "--out", "set"]) == 0
+    assert read_manifest(tmp_path / "set").shape == (4, 4, 4)
+    assert "float16 4 × 4 × 4" in capsys.readouterr().out
+    data = ["--data", "packed", "--data-dir", "set"]
+    assert main([*QUICK.split(), "run", *data]) == 0
+    about = load_model("run/model.safetensors")[1]
+    assert about["autoencoder"] == identity("encoder.safetensors")
+    assert main(["sample", "run", "--steps", "1", "--rows", "1"]) == 0
+    for name, rows in (("samples.png", 1), ("run/samples/step-0000004.png", 8)):
+        with Image.open(name) as picture:
+            width, height = picture.size
+        assert width * (9 * rows - 1) == height * (9 * 10 - 1)  # pictures of 8 × 8
+    assert main([*QUICK.split(), "other", *data, "--autoencoder", "encoder.safetensors"]) == 1
+    assert "digits came as latents already, of encoder.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -362,8 +399,8 @@ def test_help_says_everything(command, capsys):
                 continue
             assert f"--{name.replace('_', '-')}" in text
             assert said in text.replace("- ", "-") or said in text
-        for name in PRESETS:
-            assert name in text
+        for name in PRESETS:  # lines break at hyphens
+            assert name in text.replace("- ", "-")
 
 
 def test_each_setting_has_its_help():

@@ -1,16 +1,20 @@
 """What describes a run: presets, checks, what the first edition has written."""
 
 import json
+import re
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 from picture_runs import CONFIG, DATA, with_network
 
+from fmtutor.images import config as settings
 from fmtutor.images.checkpoint import load_model, shipped_checkpoint
 from fmtutor.images.config import PRESETS, TrainConfig, learning_rate, read_config
 from fmtutor.images.prepare import network_config
 from fmtutor.networks import UNetConfig
+from fmtutor.networks.registry import NETWORKS
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -41,8 +45,18 @@ def test_the_rate_of_early_steps_knows_nothing_of_the_end():
         ({"coupling": "ot"}, "coupling ot pairs across classes"),
         ({"coupling": "ot-within", "conditional": False}, "coupling ot-within needs classes"),
         ({"channels": 2}, "channels must be 0, 1 or 3, but 2 came"),
-        ({"network": "mlp"}, "network must be one of unet, but 'mlp' came"),
+        ({"network": "mlp"}, "network must be one of unet, transformer, but 'mlp' came"),
         ({"architecture": {"depth": 3}}, "unet has no setting 'depth', but patch, width"),
+        ({"network": "transformer", "architecture": {"mults": (1,)}}, "transformer has no setting"),
+        ({"times": "beta"}, "times must be uniform or logit-normal, but 'beta' came"),
+        ({"times_std": 0.0}, "times_std must be positive, but 0"),
+        ({"times_mean": float("inf")}, "times_mean finite"),
+        ({"shift": float("inf")}, "shift must be positive, but inf"),
+        ({"shift": -1.0}, "shift must be positive, but -1"),
+        ({"augment": -1}, "augment must be at least 0"),
+        ({"autoencoder": "a", "flip": True}, "flip, augment and dequantise are for pixels"),
+        ({"autoencoder": "a", "augment": 1}, "flip, augment and dequantise are for pixels"),
+        ({"autoencoder": "a", "dequantise": True}, "flip, augment and dequantise are for pixels"),
         ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
         ({"parallel": "zero"}, "parallel must be ddp or fsdp, but 'zero' came"),
     ],
@@ -53,17 +67,37 @@ def test_bad_settings_are_refused(change, message):
 
 
 def test_the_presets_are_by_data_set_and_device():
-    assert list(PRESETS) == ["digits-cpu", "fashion-cpu", "fashion-gpu", "cifar10-gpu"]
+    assert list(PRESETS) == [
+        "digits-cpu", "fashion-cpu", "fashion-gpu", "fashion-transformer-cpu",
+        "fashion-latents-cpu", "cifar10-gpu", "cifar10-transformer-gpu", "latents-transformer-gpu",
+    ]  # fmt: skip
     for size, channels, name in (
         (8, 1, "digits-cpu"),
         (28, 1, "fashion-gpu"),
+        (28, 1, "fashion-transformer-cpu"),
         (32, 3, "cifar10-gpu"),
+        (32, 3, "cifar10-transformer-gpu"),
     ):
         data = replace(DATA, train=torch.zeros(1, channels, size, size, dtype=torch.uint8))
         network = network_config(PRESETS[name], data)
         assert (network.size, network.channels, network.classes) == (size, channels, 3)
         assert network.width == PRESETS[name].architecture["width"]
     assert network_config(replace(CONFIG, conditional=False), DATA).classes == 0
+
+
+def test_the_presets_have_the_weights_that_are_said():
+    text = Path(settings.__file__).read_text("utf-8").partition("Millions of weights: ")[2]
+    numbers = dict(re.findall(r"([\w-]+-[cg]pu) (\d+(?:\.\d+)?)", text))
+    assert numbers.keys() == PRESETS.keys()
+    shapes = {"digits": (8, 1), "fashion-mnist": (28, 1), "cifar10": (32, 3)}
+    latents = {"fashion-mnist": (7, 4), "folder": (32, 4)}
+    for name, preset in PRESETS.items():
+        size, channels = (latents if preset.autoencoder else shapes)[preset.data]
+        description, network = NETWORKS[preset.network]
+        with torch.device("meta"):
+            model = network(description(size, channels, 10, **preset.architecture))
+        weights = sum(weight.numel() for weight in model.parameters())
+        assert f"{weights / 1e6:.3g}" == numbers[name]
 
 
 def test_the_network_is_the_one_of_the_settings():

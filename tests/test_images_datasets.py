@@ -248,6 +248,8 @@ def test_pictures_of_a_folder(tmp_path):
     assert data.train.dtype == torch.uint8
     assert not data.flip
     assert load_images("folder", data_dir=tmp_path, size=4, flip=True).flip
+    assert load_images("digits", flip=True).flip
+    assert not load_images("digits").flip
 
 
 def test_a_picture_is_turned_upright_and_its_middle_taken(tmp_path):

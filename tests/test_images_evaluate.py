@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from fmtutor import CondOT, EmpiricalField, GaussianMixture, conditioned, guided
+from fmtutor.images import evaluate as evaluation
 from fmtutor.images.checkpoint import save_model
 from fmtutor.images.classifier import Classifier, accuracy, load_classifier
 from fmtutor.images.cli import main
@@ -147,6 +148,10 @@ def test_budgets_that_no_number_of_steps_has(method, nfe, match):
         ({"guidance": math.nan}, "guidance scale must be finite, but nan came"),
         ({"curve_guidance": (1.0, math.inf)}, "guidance scale must be finite, but inf came"),
         ({"samples": 3}, "above neighbours = 3, but 3 and 1000 came"),
+        ({"guidance_interval": (0.5,)}, r"guidance_interval must be 2 times, but \(0\.5,\) came"),
+        ({"guidance_interval": (0.5, 0.4)}, "first ≤ last ≤ 1 must hold"),
+        ({"guidance_rescale": 1.1}, r"guidance_rescale must lie in \[0, 1\], but 1\.1 came"),
+        ({"shift": 0.0}, "shift must be positive, but 0"),
     ],
 )
 def test_settings_that_would_fail_late_are_refused_first(change, match):
@@ -603,6 +608,38 @@ def test_the_command_writes_numbers_and_neighbours(checkpoint, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert f"frechet {result['samples']['frechet']:.4g}" in printed
     assert "floor:" in printed
+
+
+def test_the_command_takes_a_guide_and_says_so(checkpoint, tmp_path, capsys):
+    out = tmp_path / "e.json"
+    given = f"""
+        --guidance 2 --guidance-interval 0.2 0.7 --guidance-rescale 0.5 --shift 2
+        --guide {checkpoint} --out {out}
+    """
+    assert main(["evaluate", str(checkpoint), *FEW, *given.split()]) == 0
+    about = json.loads(out.read_text("utf-8"))["about"]
+    assert about["guide"] == {"sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
+    config = about["config"]
+    assert (config["guidance_interval"], config["guidance_rescale"]) == ([0.2, 0.7], 0.5)
+    assert (config["guidance"], config["shift"]) == (2.0, 2.0)
+
+
+def test_guidance_by_a_weaker_network_needs_no_labels(monkeypatch):
+    data, asked = data_set(classes=1), []
+    usual = evaluation.draw_pictures
+
+    def recorded(model, labels, **given):
+        asked.append((given["guide"], given["scale"], given["within"], given["shift"]))
+        return usual(model, labels, **given)
+
+    monkeypatch.setattr(evaluation, "draw_pictures", recorded)
+    strong, weak = Network(normal_field(0.0)), Network(normal_field(0.5))
+    config = dataclasses.replace(
+        MAIN_ONLY, guidance=2.0, curve_guidance=(3.0,), guidance_interval=(0.1, 1.0), shift=2.0
+    )
+    result = evaluate(strong, data, pixels, None, config, guide=weak, progress=False)
+    assert [row["guidance"] for row in result["guidance"]] == [3.0]
+    assert asked == [(weak, scale, (0.1, 1.0), 2.0) for scale in (2.0, 3.0)]
 
 
 def test_distances_that_are_no_fid_are_said_to_be_none(checkpoint, tmp_path, capsys):

@@ -16,7 +16,7 @@ from fmtutor.images import journal
 from fmtutor.images.batches import batch_loss
 from fmtutor.images.checkpoint import as_json
 from fmtutor.images.config import learning_rate
-from fmtutor.images.data import balanced
+from fmtutor.images.data import balanced, to_uint8
 from fmtutor.images.journal import (
     Stretch,
     add_to_log,
@@ -84,6 +84,13 @@ def test_the_test_loss_is_the_mean_over_pictures_and_the_same_each_time():
         total += loss.item() * len(part) / 7
     assert loss_on_test(run, small, DATA) == pytest.approx(total, abs=2e-5)
     assert loss_on_test(run, small, DATA) == loss_on_test(run, small, DATA)
+
+
+def test_the_test_loss_is_the_same_for_all_ways_to_train():
+    run = fresh_run(CONFIG)
+    torch.nn.init.normal_(run.average.last[2].weight, generator=torch.Generator().manual_seed(0))
+    other = {"times": "logit-normal", "shift": 3.0, "augment": 1, "dequantise": True}
+    assert loss_on_test(run, replace(CONFIG, **other), DATA) == loss_on_test(run, CONFIG, DATA)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +195,8 @@ def test_the_test_loss_is_taken_in_the_precision_of_the_run(precision, monkeypat
 def test_a_grid_is_of_the_average_with_a_column_for_each_class(conditional, tmp_path, monkeypatch):
     told = []
 
-    def drawn(model, labels, *, count):
+    def drawn(model, labels, *, count, decode):
+        assert decode is to_uint8
         told.append((model, None if labels is None else labels.tolist(), count))
         return torch.zeros(count, 1, 4, 4, dtype=torch.uint8)
 

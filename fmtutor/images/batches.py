@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,12 +21,14 @@ from fmtutor.images.packed import ask_for
 from fmtutor.images.processes import Ranks
 from fmtutor.losses import cfm_loss
 from fmtutor.notation import VelocityField
+from fmtutor.training import TimeSampler, logit_normal, shifted
 
 __all__ = [
-    "Pictures", "autocast", "batch_loss", "in_bfloat16", "on_device", "parts", "seed_of",
-    "step_rows",
+    "Pictures", "as_points", "autocast", "batch_loss", "in_bfloat16", "on_device", "parts",
+    "seed_of", "step_rows", "time_sampler",
 ]  # fmt: skip
 
+LEVEL = 2 / 255  # what two neighbouring grey levels are apart, once pixels lie in [-1, 1]
 COUPLINGS = {"independent": None, "ot": minibatch_ot, "ot-within": within_labels(minibatch_ot)}
 
 
@@ -33,7 +36,7 @@ class Pictures(NamedTuple):
     """A data set's pictures on the device that computes, or in memory if it has no room for them.
 
     Attributes:
-        pixels: Pictures, uint8 `[n c h w]`.
+        pixels: Pictures, uint8, or latents, float32, `[n c h w]`.
         labels: Their labels, int64 `[n]`; None for a network without classes.
         flip: Whether to mirror them at random.
     """
@@ -106,9 +109,10 @@ def batch_loss(
 
     Args:
         v: The network.
-        pixels: Pictures, uint8 `[b c h w]`.
+        pixels: Pictures, uint8, or latents, float32, `[b c h w]`.
         labels: Their labels, int64 `[b]`; None for a network without classes.
-        config: Gives the share of labels to withhold and the coupling.
+        config: Gives the share of labels to withhold, the coupling, the times, what is done to
+            the pictures.
         null: The null label.
         flip: Whether each picture is mirrored with probability ½.
         generator: Source of all randomness.
@@ -118,13 +122,41 @@ def batch_loss(
 
     Chapter: images
     """
-    x1 = to_float(pixels)
-    if flip:
-        mirrored = torch.rand(len(x1), 1, 1, 1, generator=generator, device=x1.device) < 0.5
-        x1 = torch.where(mirrored, x1.flip(-1), x1)
+    x1 = as_points(pixels, config, flip=flip, generator=generator)
     if labels is not None:
         labels = drop_labels(labels, config.label_dropout, null=null, generator=generator)
-    return cfm_loss(v, x1, labels=labels, coupling=COUPLINGS[config.coupling], generator=generator)
+    times = time_sampler(config)
+    t = None if times is None else times(x1, generator)
+    coupling = COUPLINGS[config.coupling]
+    return cfm_loss(v, x1, t=t, labels=labels, coupling=coupling, generator=generator)
+
+
+def as_points(
+    pixels: Tensor, config: TrainConfig, *, flip: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Return pictures in [−1, 1] `[b c h w]`, mirrored, moved, noisy if asked for; or latents."""
+    x = to_float(pixels)
+    if flip:
+        mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+        x = torch.where(mirrored, x.flip(-1), x)
+    if config.augment:
+        rows, columns = (
+            _moved(n, len(x), config.augment, generator, x.device) for n in x.shape[-2:]
+        )
+        each = torch.arange(len(x), device=x.device)[:, None, None]
+        # Indices around the colon come first: [b h w c].
+        x = x[each, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+    if config.dequantise:
+        noise = torch.rand(x.shape, generator=generator, device=x.device)
+        x = x + (noise - 0.5) * LEVEL
+    return x
+
+
+def time_sampler(config: TrainConfig) -> TimeSampler | None:
+    """Return what draws the times of a step; None for uniform ones."""
+    normal = partial(logit_normal, mean=config.times_mean, std=config.times_std)
+    sampler = normal if config.times == "logit-normal" else None
+    return sampler if config.shift == 1 else shifted(config.shift, sampler)
 
 
 def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:
@@ -148,6 +180,14 @@ def _share(pictures: Pictures, config: TrainConfig, step: int, ranks: Ranks) -> 
     """Return which pictures this process sees in a step, `[accumulate b]`."""
     rows = step_rows(config, len(pictures.pixels), step, pictures.pixels.device)
     return rows.reshape(config.accumulate, ranks.world, -1)[:, ranks.rank]
+
+
+def _moved(
+    n: int, count: int, most: int, generator: torch.Generator | None, device: torch.device
+) -> Tensor:
+    """Return which of n places is seen at each, moved at random for each picture: `[count n]`."""
+    by = torch.randint(-most, most + 1, (count, 1), generator=generator, device=device)
+    return (torch.arange(n, device=device) + by).clamp(0, n - 1)
 
 
 @functools.lru_cache(maxsize=2)

@@ -16,13 +16,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from fmtutor.networks import PictureNetwork, kind_of
-from fmtutor.networks.registry import NETWORKS
+from fmtutor.networks import Autoencoder, PictureNetwork, kind_of
+from fmtutor.networks.registry import AUTOENCODERS, NETWORKS
 
 __all__ = [
     "as_json",
+    "autoencoder_file",
+    "load_autoencoder",
     "load_model",
     "network_from_json",
     "save_model",
@@ -37,7 +39,7 @@ FORMAT = "fmtutor.images 1"
 
 def save_model(
     path: str | Path,
-    model: PictureNetwork,
+    model: PictureNetwork | Autoencoder,
     *,
     metadata: Mapping[str, Any],
     dtype: torch.dtype = torch.float32,
@@ -47,7 +49,7 @@ def save_model(
 
     Args:
         path: The file; one that is there is replaced at once or not at all.
-        model: A network of `NETWORKS`.
+        model: A network of `NETWORKS`, or an autoencoder.
         metadata: What else to keep, as JSON: the names of the data set and its classes, the path.
         dtype: How to store the weights; float16 halves the file.
         weights: Its weights by name, where the network holds only a part of them.
@@ -87,6 +89,37 @@ def load_model(
 
     Chapter: images
     """
+    model, about = _load(path, device, NETWORKS)
+    return model, about
+
+
+def load_autoencoder(
+    path: str | Path, device: torch.device | str = "cpu"
+) -> tuple[Autoencoder, dict[str, Any]]:
+    """Read an autoencoder that `save_model` has written, in float32 and ready to be used.
+
+    Args:
+        path: The file; "fashion-mnist" is the one that comes with the package.
+        device: Where the autoencoder goes.
+
+    Returns:
+        The autoencoder and the metadata.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, or holds another network.
+
+    Chapter: images
+    """
+    model, about = _load(autoencoder_file(path), device, AUTOENCODERS)
+    return model.requires_grad_(False), about
+
+
+def _load(
+    path: str | Path,
+    device: torch.device | str,
+    networks: Mapping[str, tuple[type[Any], type[nn.Module]]],
+) -> tuple[Any, dict[str, Any]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
@@ -98,11 +131,11 @@ def load_model(
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of fmtutor.images (expected {FORMAT!r})")
     kind = header.get("kind", "unet")  # the first edition had no other
-    if kind not in NETWORKS:
-        raise ValueError(f"{path} holds a {kind}, but known are {', '.join(NETWORKS)}")
+    if kind not in networks:
+        raise ValueError(f"{path} holds a {kind}, but known are {', '.join(networks)}")
     with torch.random.fork_rng(devices=[]):  # the weights are drawn, and then replaced
         description = network_from_json(header["network"], kind)
-        model: Any = NETWORKS[kind][1](description).to(device)
+        model: Any = networks[kind][1](description).to(device)
     try:
         model.load_state_dict({key: w.float() for key, w in weights.items()})
     except RuntimeError as error:
@@ -118,9 +151,16 @@ def shipped_checkpoint() -> Path:
     return Path(__file__).parent / "weights" / "fashion-mnist.safetensors"
 
 
+def autoencoder_file(path: str | Path) -> Path:
+    """Return the file of an autoencoder; "fashion-mnist" is the one that comes with the package."""
+    if str(path) == "fashion-mnist":
+        return Path(__file__).parent / "weights" / "fashion-autoencoder.safetensors"
+    return Path(path)
+
+
 def network_from_json(text: str, kind: str = "unet") -> Any:
-    """Read the description of a network of `NETWORKS`."""
-    return NETWORKS[kind][0](**with_tuples(json.loads(text)))
+    """Read the description of a network of `NETWORKS`, or of an autoencoder."""
+    return (NETWORKS | AUTOENCODERS)[kind][0](**with_tuples(json.loads(text)))
 
 
 def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,12 @@ def _add_pack(commands: Any) -> None:
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="directory with the files of the data set"
     )
+    parser.add_argument(
+        "--autoencoder",
+        metavar="FILE",
+        help="pack the latents that it makes of the pictures, in float16; fashion-mnist is the one "
+        "that comes with the package",
+    )
     texts = attribute_help(TrainConfig)
     parser.add_argument(
         "--data",
@@ -216,7 +222,9 @@ def _add_train(commands: Any) -> None:
     _add_fields(settings, TrainConfig)
     taken = {*FROM_DATA, *(field.name for field in fields(TrainConfig))}
     for name, (description, _) in NETWORKS.items():
-        group = parser.add_argument_group(f"settings of the network {name}")
+        shared = [f"--{f.name}" for f in fields(description) if f.name in taken - {*FROM_DATA}]
+        also = f"beside {', '.join(shared)}, which have the same names there" if shared else None
+        group = parser.add_argument_group(f"settings of the network {name}", also)
         _add_fields(group, description, leave=taken)
         taken |= {field.name for field in fields(description)}
 
@@ -254,6 +262,18 @@ def _reader(
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, ...; auto is a GPU if there is one"
     )
+    parser.add_argument(
+        "--autoencoder",
+        metavar="FILE",
+        help="of a network of latents: where its autoencoder is, if no longer where it was",
+    )
+    parser.add_argument(
+        "--guide",
+        type=Path,
+        metavar="PATH",
+        help="a weaker network of the same pictures, or its run, to be guided away from; without "
+        "it, the network itself, asked for no class",
+    )
     return parser
 
 
@@ -271,8 +291,19 @@ def _add_sample(commands: Any) -> None:
     )
     parser.add_argument("--rows", type=int, default=8, metavar="N", help="pictures of each class")
     parser.add_argument("--guidance", type=float, default=1.0, metavar="X", help="1 is none")
+    texts = attribute_help(EvaluationConfig)
+    for name, default in (("interval", (0.0, 1.0)), ("rescale", 0.0)):
+        parser.add_argument(
+            f"--guidance-{name}",
+            type=float,
+            nargs=2 if isinstance(default, tuple) else None,
+            default=default,
+            metavar="X",
+            help=texts[f"guidance_{name}"],
+        )
     parser.add_argument("--method", default="midpoint", help="euler, midpoint, heun, rk4 or dopri5")
     parser.add_argument("--steps", type=int, default=25, metavar="N", help="steps of the solver")
+    parser.add_argument("--shift", type=float, default=1.0, metavar="X", help=texts["shift"])
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise")
     parser.add_argument("--zoom", type=int, default=2, metavar="N", help="side of a drawn pixel")
 

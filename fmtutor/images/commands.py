@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +16,8 @@ from fmtutor.images.evaluation import EvaluationConfig, steps_for
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fmtutor.images.data import ImageData
     from fmtutor.images.journal import Listener
     from fmtutor.images.processes import Ranks
@@ -65,7 +67,7 @@ def run_pack(args: argparse.Namespace) -> int:
         try:
             manifest, out = pack_images(
                 args.out, args.data, data_dir=args.data_dir, size=args.size, flip=args.flip,
-                channels=args.channels,
+                channels=args.channels, **_encoder(args.autoencoder),
             ), args.out  # fmt: skip
         except KeyboardInterrupt:
             print(f"stopped: the same command goes on in {args.out}", file=sys.stderr)
@@ -81,26 +83,31 @@ def run_sample(args: argparse.Namespace) -> int:
     import torch
 
     from fmtutor.images.checkpoint import load_model
+    from fmtutor.images.latents import decoder_of
     from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
     from fmtutor.images.processes import choose_device
 
-    path = _network_file(args.checkpoint)
-    model, about = load_model(path, choose_device(args.device))
-    if about.get("autoencoder"):
-        raise ValueError(f"{path} draws latents, which are no pictures before they are decoded")
+    path, device = _network_file(args.checkpoint), choose_device(args.device)
+    model, about = load_model(path, device)
     if args.classes and not model.classes:
         raise ValueError(f"{path} was trained without classes")
     classes = [_class_number(name, about["classes"]) for name in args.classes or []]
     classes = classes or shown_classes(model.classes).tolist()
     labels = torch.tensor(classes).repeat(args.rows) if classes else None
+    guide = None if args.guide is None else load_model(_network_file(args.guide), device)[0]
     pictures = draw_pictures(
         model,
         labels,
         count=args.rows**2,
         scale=args.guidance,
+        within=tuple(args.guidance_interval),
+        rescale=args.guidance_rescale,
+        guide=guide,
         method=args.method,
         steps=args.steps,
+        shift=args.shift,
         seed=args.seed,
+        decode=decoder_of(about, args.autoencoder, device),
     )
     save_png(args.out, picture_grid(pictures, len(classes) or args.rows), zoom=args.zoom)
     print(args.out)
@@ -113,6 +120,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     from fmtutor.images.checkpoint import as_json, load_model
     from fmtutor.images.evaluate import choose_features, evaluate
+    from fmtutor.images.latents import decoder_of
     from fmtutor.images.processes import choose_device
 
     config, device = _evaluation_settings(args), choose_device(args.device)
@@ -120,22 +128,30 @@ def run_evaluate(args: argparse.Namespace) -> int:
     # A run that goes on replaces its checkpoints: read and hash this one now.
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     model, about = load_model(path, device)
+    guide = None if args.guide is None else load_model(_network_file(args.guide), device)[0]
     if device.type == "cpu":  # a third faster; on CUDA each GroupNorm would copy it back
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = _data_of(model, about, args.data_dir)
+    data, decode = (
+        _data_of(model, about, args.data_dir),
+        decoder_of(about, args.autoencoder, device),
+    )
     features = choose_features(data, args.features, weights=args.inception_weights, device=device)
     _warn(args.features, features.about["kind"])
     result = evaluate(
-        model, data, features.embedding, features.classifier, config, progress=sys.stderr.isatty()
-    )
+        model, data, features.embedding, features.classifier, config,
+        guide=guide, decode=decode, progress=sys.stderr.isatty(),
+    )  # fmt: skip
     result["about"] |= {
         "features": features.about,
         "checkpoint": {"sha256": sha256, **about},
     }
+    if args.guide is not None:
+        weak = hashlib.sha256(_network_file(args.guide).read_bytes()).hexdigest()
+        result["about"]["guide"] = {"sha256": weak}
     result = {"command": args.command, **result}
     args.out.write_text(as_json(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if args.pictures is not None:
-        _save_neighbours(args.pictures, model, data, config)
+        _save_neighbours(args.pictures, model, data, config, guide, decode)
     for name in ("samples", "floor"):
         numbers = (f"{k} {v:.4g}" for k, v in result[name].items() if k in result["floor"])
         print(f"{name}: {', '.join(numbers)}")
@@ -189,10 +205,12 @@ def _data_of(model: PictureNetwork, about: dict[str, Any], data_dir: Path | None
     from fmtutor.images.datasets import load_images
 
     config = read_config(about["train"])
+    size, channels = model.config.size, model.config.channels if config.data == "folder" else 0
+    if about.get("autoencoder"):  # those of the network are of latents
+        size, channels = config.size, config.channels
     data = load_images(
-        config.data, data_dir=data_dir, size=model.config.size, flip=config.flip,
-        channels=model.config.channels if config.data == "folder" else 0,
-    )  # fmt: skip
+        config.data, data_dir=data_dir, size=size, flip=config.flip, channels=channels
+    )
     if list(data.classes) != about["classes"]:
         raise ValueError(
             f"the network was trained on the classes {', '.join(about['classes'])}, "
@@ -201,20 +219,37 @@ def _data_of(model: PictureNetwork, about: dict[str, Any], data_dir: Path | None
     return data
 
 
+def _encoder(file: str | None) -> dict[str, Any]:
+    """Return how `pack_images` makes latents of pictures; they are kept in 16 bits."""
+    from fmtutor.images.checkpoint import load_autoencoder
+    from fmtutor.images.latents import encode_all, identity
+
+    if file is None:
+        return {}
+    model, _ = load_autoencoder(file)
+    return {
+        "encode": lambda pictures: encode_all(model, pictures).half(),
+        "autoencoder": identity(file),
+    }
+
+
 def _shared_data(config: TrainConfig, data_dir: Path | None, ranks: Ranks) -> ImageData:
     """Return the data of a run: each process maps a packed set, the first reads any other for all.
 
     So a packed set lies where all processes see it, or a copy of it on each machine.
     """
     from fmtutor.images.datasets import find_directory, load_images
+    from fmtutor.images.latents import encoded
     from fmtutor.images.packed import read_manifest
     from fmtutor.images.processes import from_first
 
     def load() -> ImageData:
-        return load_images(
+        pictures = load_images(
             config.data, data_dir=data_dir, size=config.size, flip=config.flip,
             channels=config.channels,
         )  # fmt: skip
+        name = config.autoencoder
+        return encoded(pictures, name, ranks.device) if name else pictures
 
     if config.data != "packed":
         return from_first(load, ranks)
@@ -242,7 +277,12 @@ def _warn(asked: str, kind: str) -> None:
 
 
 def _save_neighbours(
-    path: Path, model: PictureNetwork, data: ImageData, config: EvaluationConfig
+    path: Path,
+    model: PictureNetwork,
+    data: ImageData,
+    config: EvaluationConfig,
+    guide: PictureNetwork | None,
+    decode: Callable[[Tensor], Tensor],
 ) -> None:
     """Draw a picture of each class above the training pictures that are nearest to it."""
     from fmtutor.images.evaluate import beside_neighbours
@@ -255,6 +295,11 @@ def _save_neighbours(
         shown if len(shown) else None,
         count=columns,
         scale=config.guidance,
+        within=config.guidance_interval,
+        rescale=config.guidance_rescale,
+        guide=guide,
+        shift=config.shift,
+        decode=decode,
         method=config.method,
         steps=steps_for(config.method, config.nfe),
         seed=config.seed,

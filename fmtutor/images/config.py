@@ -19,7 +19,7 @@ __all__ = [
     "steps_for",
 ]
 
-POSITIVE = "size steps batch_size accumulate lr log_every sample_every save_every"
+POSITIVE = "size steps batch_size accumulate lr times_std shift log_every sample_every save_every"
 DIGITS = {"width": 24, "mults": (1, 2), "attention": (4,)}
 
 
@@ -32,9 +32,14 @@ class TrainConfig:
         size: Side to which the middle square of a folder's pictures is scaled; other data sets
             have their own.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
-        flip: Whether to mirror the pictures of a folder at random; of others it is known.
+        flip: Whether to mirror pictures at random; those of cifar10 always are.
+        augment: Pixels by which pictures are moved at random, at most, along either side; the
+            border is repeated.
+        dequantise: Whether to add noise of one grey level to the pixels, uniform.
+        autoencoder: File of the autoencoder in whose latents the run lives; fashion-mnist is the
+            one that comes with the package. Without one it lives in pixels.
         conditional: Whether the network is told the class.
-        network: The network: unet.
+        network: The network: unet or transformer.
         architecture: Its settings, but for what the data decides; what is not said is its default.
         steps: Optimizer steps.
         batch_size: Pictures in a step, over all devices together.
@@ -49,6 +54,11 @@ class TrainConfig:
         coupling: How noise goes with pictures: independent; ot, over a batch, for a run without
             classes; or ot-within, over the pictures of each class in a batch. Across classes the
             noise of a class would have another law than N(0, I), from which it is sampled.
+        times: How the times are drawn: uniform or logit-normal.
+        times_mean: Mean of a logit-normal time's logit, above 0 nearer to the pictures.
+        times_std: Its standard deviation.
+        shift: By how much the times are shifted, as to pictures of so many times the side: above 1
+            nearer to the noise.
         seed: Seed of weights, order, noise and times.
         precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that has it.
         compile: Whether to compile the network.
@@ -70,6 +80,9 @@ class TrainConfig:
     size: int = 32
     channels: int = 0
     flip: bool = False
+    augment: int = 0
+    dequantise: bool = False
+    autoencoder: str = ""
     conditional: bool = True
     network: str = "unet"
     architecture: Mapping[str, Any] = field(default_factory=DIGITS.copy)
@@ -84,6 +97,10 @@ class TrainConfig:
     ema: float = 0.999
     label_dropout: float = 0.1
     coupling: str = "independent"
+    times: str = "uniform"
+    times_mean: float = 0.0
+    times_std: float = 1.0
+    shift: float = 1.0
     seed: int = 0
     precision: str = "auto"
     compile: bool = False
@@ -121,6 +138,15 @@ class TrainConfig:
             raise ValueError("coupling ot pairs across classes: take ot-within, or a run without")
         if self.coupling == "ot-within" and not self.conditional:
             raise ValueError("coupling ot-within needs classes: without them take ot")
+        if self.times not in ("uniform", "logit-normal"):
+            raise ValueError(f"times must be uniform or logit-normal, but {self.times!r} came")
+        if self.augment < 0 or not math.isfinite(self.times_mean):
+            raise ValueError(
+                "augment must be at least 0 and times_mean finite, "
+                f"but {self.augment} and {self.times_mean} came"
+            )
+        if self.autoencoder and (self.flip or self.augment or self.dequantise):
+            raise ValueError("flip, augment and dequantise are for pixels: leave autoencoder out")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(
                 f"precision must be auto, float32 or bfloat16, but {self.precision!r} came"
@@ -186,6 +212,29 @@ PRESETS = {
         sample_every=2500,
         save_every=1000,
     ),
+    "fashion-transformer-cpu": TrainConfig(
+        data="fashion-mnist",
+        network="transformer",
+        architecture={"patch": 4, "width": 128, "depth": 6, "heads": 4},
+        steps=7000,
+        batch_size=64,
+        lr=1.5e-3,
+        warmup=200,
+        sample_every=700,
+        save_every=100,
+    ),
+    "fashion-latents-cpu": TrainConfig(
+        data="fashion-mnist",
+        autoencoder="fashion-mnist",
+        network="transformer",
+        architecture={"patch": 1, "width": 128, "depth": 6, "heads": 4},
+        steps=7000,
+        batch_size=64,
+        lr=1.5e-3,
+        warmup=200,
+        sample_every=700,
+        save_every=100,
+    ),
     "cifar10-gpu": TrainConfig(
         data="cifar10",
         architecture={
@@ -207,5 +256,45 @@ PRESETS = {
         sample_every=10_000,
         save_every=2000,
     ),
+    "cifar10-transformer-gpu": TrainConfig(
+        data="cifar10",
+        network="transformer",
+        architecture={"patch": 2, "width": 384, "depth": 12, "heads": 6, "dropout": 0.1},
+        steps=400_000,
+        batch_size=256,
+        lr=2e-4,
+        warmup=5000,
+        decay=0.1,
+        weight_decay=0.0,
+        ema=0.9999,
+        compile=True,
+        log_every=100,
+        sample_every=10_000,
+        save_every=2000,
+    ),
+    "latents-transformer-gpu": TrainConfig(
+        data="folder",
+        size=256,
+        autoencoder="autoencoder.safetensors",
+        network="transformer",
+        architecture={"patch": 2, "width": 768, "depth": 12, "heads": 12},
+        steps=400_000,
+        batch_size=256,
+        lr=1e-4,
+        warmup=5000,
+        decay=0.1,
+        weight_decay=0.0,
+        ema=0.9999,
+        compile=True,
+        log_every=100,
+        sample_every=10_000,
+        save_every=2000,
+    ),
 }
-"""The runs that have a name, by data set and device."""
+"""The runs that have a name, by data set and device; the network is a U-Net unless it says.
+
+Millions of weights: digits-cpu 0.322, fashion-cpu 1.28, fashion-gpu 5.78,
+fashion-transformer-cpu 1.89, fashion-latents-cpu 1.88, cifar10-gpu 37.1,
+cifar10-transformer-gpu 32.5, latents-transformer-gpu 130 (for latents of 4 × 32 × 32, which an
+autoencoder with mults 1, 2, 4 makes of pictures with a side of 256).
+"""

@@ -6,6 +6,7 @@ other, is mapped, and may be larger than that.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ def load_images(
         data_dir: A directory with the files as published (the IDX files may be unpacked); they are
             used as they are, and nothing is downloaded.
         size: Side to which the middle square of a folder's pictures is scaled.
-        flip: Whether the pictures of a folder may be mirrored.
+        flip: Whether pictures may be mirrored; those of CIFAR-10 always may.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
             What is transparent is laid on white; 16 bits become 8.
 
@@ -67,9 +68,9 @@ def load_images(
                 f"the digits come with scikit-learn: {folder} would not be looked at. "
                 "Name the data set of the directory, folder for pictures of your own"
             )
-        return _digits()
+        return replace(_digits(), flip=flip)
     if name == "fashion-mnist":
-        return fashion_mnist(folder)
+        return replace(fashion_mnist(folder), flip=flip)
     if name == "cifar10":
         return cifar10(folder)
     if name == "folder":

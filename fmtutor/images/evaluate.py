@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from fmtutor.checking import as_generator
 from fmtutor.guidance import conditioned
 from fmtutor.images.classifier import Classifier
 from fmtutor.images.config import EvaluationConfig, steps_for
-from fmtutor.images.data import ImageData, balanced, check_images, to_float
+from fmtutor.images.data import ImageData, balanced, check_images, to_float, to_uint8
 from fmtutor.images.features import Features, choose_features
 from fmtutor.images.judge import Judge, held_out_rows
 from fmtutor.images.measures import Embedding, bits_per_dimension, embed, nearest_neighbours
@@ -46,6 +47,8 @@ def evaluate(
     classifier: Classifier | None = None,
     config: EvaluationConfig = EvaluationConfig(),
     *,
+    guide: PictureNetwork | None = None,
+    decode: Callable[[Tensor], Tensor] = to_uint8,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measure a trained network and return all numbers, in types that JSON knows.
@@ -54,10 +57,13 @@ def evaluate(
 
     Args:
         model: The network, on the device that shall compute.
-        data: The data set on which it was trained.
+        data: The data set on which it was trained: pictures, where it was trained on latents, too.
         embedding: Where pictures are compared.
         classifier: Tells classes of pictures; None leaves their accuracy out.
         config: What is measured.
+        guide: A weaker network to be guided away from, instead of the network without labels.
+        decode: Makes pictures of the flow's ends: `decoder_of` for a network of latents, whose
+            likelihood is that of no picture and is left out.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -76,7 +82,7 @@ def evaluate(
     check_images(data)
     if data.autoencoder is not None:
         raise ValueError(f"latents of {data.name} came, but its pictures are what is measured")
-    if config.guidance != 1 and not model.classes:
+    if config.guidance != 1 and not model.classes and guide is None:
         raise ValueError(
             f"guidance {config.guidance} came, but the network was trained without classes"
         )
@@ -89,18 +95,20 @@ def evaluate(
     }
     result |= {"samples": [], "nfe": [], "guidance": []}
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for name, run in tqdm(_runs(config, model.classes > 0), "evaluate", disable=not progress):
+    runs = _runs(config, model.classes > 0 or guide is not None)
+    for name, run in tqdm(runs, "evaluate", disable=not progress):
         key = tuple(run.values())
         if key not in rows:  # one setting may be on both curves
             start = time.perf_counter()
-            images, labels = _pictures(model, run, config)
+            images, labels = _pictures(model, run, config, guide, decode)
             seconds = round(time.perf_counter() - start, 2)
             rows[key] = run | {"seconds": seconds} | judge.score(images, labels)
         if name == "samples":
             result["neighbours"] = _closeness(model, images, data, config)
         result[name].append(rows[key])
     result["samples"] = result["samples"][0]
-    result["bits_per_dimension"] = _likelihood(model, data, config)
+    pixels = decode is to_uint8
+    result["bits_per_dimension"] = _likelihood(model, data, config) if pixels else None
     return result
 
 
@@ -124,7 +132,7 @@ def beside_neighbours(images: Tensor, data: ImageData, *, k: int = 3) -> Tensor:
     return torch.cat([images[:, None], found], dim=1)
 
 
-def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[str, Any]]]:
+def _runs(config: EvaluationConfig, guidable: bool) -> list[tuple[str, dict[str, Any]]]:
     """Return the settings of everything that is generated, with the name of its part."""
     main = {
         "method": config.method,
@@ -138,13 +146,17 @@ def _runs(config: EvaluationConfig, conditional: bool) -> list[tuple[str, dict[s
         for nfe in config.curve_nfe:
             if nfe % len(TABLEAUX[method].b) == 0:
                 runs.append(("nfe", short | {"method": method, "nfe": nfe}))
-    if conditional:
+    if guidable:
         runs += [("guidance", short | {"guidance": scale}) for scale in config.curve_guidance]
     return runs
 
 
 def _pictures(
-    model: PictureNetwork, run: dict[str, Any], config: EvaluationConfig
+    model: PictureNetwork,
+    run: dict[str, Any],
+    config: EvaluationConfig,
+    guide: PictureNetwork | None,
+    decode: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor | None]:
     """Draw pictures, as many of each label as there can be."""
     labels = torch.arange(run["count"]) % model.classes if model.classes else None
@@ -153,10 +165,15 @@ def _pictures(
         labels,
         count=run["count"],
         scale=run["guidance"],
+        within=config.guidance_interval,
+        rescale=config.guidance_rescale,
+        guide=guide,
+        shift=config.shift,
         method=run["method"],
         steps=steps_for(run["method"], run["nfe"]),
         seed=config.seed,
         batch_size=config.batch_size,
+        decode=decode,
     )
     return images, labels
 

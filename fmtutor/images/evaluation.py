@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fmtutor.guidance import interval
 from fmtutor.solvers import TABLEAUX
 
 __all__ = ["EvaluationConfig", "steps_for"]
@@ -21,6 +22,9 @@ class EvaluationConfig:
         method: Their solver.
         nfe: Their budget.
         guidance: Their guidance scale, 1 for none.
+        guidance_interval: First and last time at which pictures are guided, whatever the scale.
+        guidance_rescale: Share of a guided velocity that gets the deviation of the conditional one.
+        shift: By how much the times of all solvers are shifted, as in training; 1 for not at all.
         curve_samples: Pictures behind each number of the curves.
         curve_methods: Solvers of the curve of quality against budget.
         curve_nfe: Budgets of the curve; each solver gets those that its stages divide.
@@ -38,6 +42,9 @@ class EvaluationConfig:
     method: str = "midpoint"
     nfe: int = 100
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_rescale: float = 0.0
+    shift: float = 1.0
     curve_samples: int = 1000
     curve_methods: tuple[str, ...] = ("euler", "midpoint", "heun", "rk4")
     curve_nfe: tuple[int, ...] = (4, 8, 16, 32)
@@ -62,6 +69,17 @@ class EvaluationConfig:
                 f"samples and curve_samples must be above neighbours = {self.neighbours}, "
                 f"but {self.samples} and {self.curve_samples} came"
             )
+        if len(self.guidance_interval) != 2:
+            raise ValueError(
+                f"guidance_interval must be 2 times, but {self.guidance_interval} came"
+            )
+        interval(1.0, *self.guidance_interval)
+        if not 0 <= self.guidance_rescale <= 1:
+            raise ValueError(
+                f"guidance_rescale must lie in [0, 1], but {self.guidance_rescale} came"
+            )
+        if not 0 < self.shift < math.inf:
+            raise ValueError(f"shift must be positive, but {self.shift} came")
         for scale in (self.guidance, *self.curve_guidance):
             if not math.isfinite(scale):
                 raise ValueError(f"a guidance scale must be finite, but {scale} came")

@@ -16,6 +16,7 @@ from fmtutor.images.batches import autocast, batch_loss
 from fmtutor.images.checkpoint import as_json, write_atomically
 from fmtutor.images.config import TrainConfig, learning_rate
 from fmtutor.images.data import ImageData, balanced
+from fmtutor.images.latents import decoder_of
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
 from fmtutor.images.processes import Ranks, mean_over_ranks
 from fmtutor.images.run import Run
@@ -87,14 +88,18 @@ def due(config: TrainConfig, done: int) -> set[str]:
 def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
     """Return the average's loss on test pictures of all classes, with the same draws each time.
 
-    They pass through the network in parts no larger than a batch.
+    It is the loss at uniform times, on the pictures as they are, so that runs can be compared. They
+    pass through the network in parts no larger than a batch.
 
     Chapter: images
     """
     device = next(run.average.parameters()).device
     g = torch.Generator(device=device).manual_seed(0)
     rows = balanced(data.test_labels, min(TEST_PICTURES, len(data.test)))
-    given, total = replace(config, label_dropout=0.0), torch.zeros((), device=device)
+    given = replace(
+        config, label_dropout=0.0, augment=0, dequantise=False, times="uniform", shift=1.0
+    )
+    total = torch.zeros((), device=device)
     for part in torch.split(rows, config.batch_size // config.accumulate):
         labels = data.test_labels[part].to(device) if config.conditional else None
         with autocast(config, device):
@@ -115,7 +120,9 @@ def draw_grid(run: Run, path: Path | None) -> None:
     shown = shown_classes(run.model.classes)
     columns = len(shown) or 10
     labels = shown.repeat(8) if len(shown) else None
-    pictures = draw_pictures(run.average, labels, count=8 * columns)
+    device = next(run.average.parameters()).device
+    decode = decoder_of(run.metadata, device=device)
+    pictures = draw_pictures(run.average, labels, count=8 * columns, decode=decode)
     if path is not None:
         path.parent.mkdir(exist_ok=True)
         save_png(path, picture_grid(pictures, columns), zoom=2)

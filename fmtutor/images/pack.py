@@ -82,7 +82,7 @@ def pack_images(
         known, pictures = folder.path.name, partial(read_pictures, folder)
         classes = folder.classes
     else:
-        data = load_images(name, data_dir=data_dir)
+        data = load_images(name, data_dir=data_dir, flip=flip)
         labels = {"train": data.train_labels, "test": data.test_labels}
         known, pictures = data.name, partial(_rows_of, data)
         classes, flip = data.classes, data.flip

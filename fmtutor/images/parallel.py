@@ -30,7 +30,7 @@ __all__ = [
 def recompute_activations(model: PictureNetwork) -> None:
     """Let each block keep its input alone, and compute the rest again when gradients are wanted."""
     for block in model.blocks:
-        block.forward = _again(block.forward)  # type: ignore[method-assign]
+        block.forward = _again(block.forward)
 
 
 def _again(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -68,7 +68,8 @@ def shard(
 
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     with torch.device("meta"):
-        average: PictureNetwork = type(model)(model.config)
+        build: Any = type(model)
+        average: PictureNetwork = build(model.config)
     # Autocast decides what is computed in bfloat16; the policy lets the weights travel like that.
     # It must not cast what comes in: a time would keep 8 bits.
     half = torch.bfloat16 if in_bfloat16(config, device) else None

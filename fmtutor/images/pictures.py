@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,14 +11,14 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from fmtutor.guidance import conditioned, guided
+from fmtutor.guidance import conditioned, guided, interval
 from fmtutor.images.checkpoint import write_atomically
 from fmtutor.images.data import to_uint8
 from fmtutor.networks import PictureNetwork
 from fmtutor.notation import VelocityField
-from fmtutor.solvers import sample
+from fmtutor.solvers import sample, shifted_grid
 
-__all__ = ["draw_pictures", "flow", "picture_grid", "save_png", "shown_classes"]
+__all__ = ["draw_pictures", "flow", "guided_field", "picture_grid", "save_png", "shown_classes"]
 
 
 def draw_pictures(
@@ -26,10 +27,15 @@ def draw_pictures(
     *,
     count: int | None = None,
     scale: float = 1.0,
+    within: tuple[float, float] = (0.0, 1.0),
+    rescale: float = 0.0,
+    guide: PictureNetwork | None = None,
     method: str = "midpoint",
     steps: int = 25,
+    shift: float = 1.0,
     seed: int = 0,
     batch_size: int = 256,
+    decode: Callable[[Tensor], Tensor] = to_uint8,
 ) -> Tensor:
     """Draw noise and let the flow carry it to pictures.
 
@@ -41,24 +47,29 @@ def draw_pictures(
         labels: A label for each picture, int64 `[n]`; None draws without labels.
         count: Number of pictures, where there are no labels to tell.
         scale: Guidance scale; 1 is plain conditional sampling.
+        within: The first and the last time of the interval in which pictures are guided.
+        rescale: Share of a guided velocity that gets the deviation of the conditional one.
+        guide: A weaker network to be guided away from; None takes the network without labels.
         method: A solver of `fmtutor.solvers.sample`.
         steps: Its number of steps.
+        shift: By how much their times are shifted: above 1 steps are shorter at the noise.
         seed: Seed of the noise.
         batch_size: Number of pictures that the network sees at a time.
+        decode: Makes pictures, uint8, of the flow's ends: `decoder_of` for a network of latents.
 
     Returns:
         Pictures, uint8 `[n c h w]`, on the CPU.
 
     Raises:
-        ValueError: If neither labels nor a count came, labels that the network does not know, or
-            guidance without labels.
+        ValueError: If neither labels nor a count came, labels that a network does not know,
+            guidance without labels or another network, or that has other pictures.
 
     Chapter: images
     """
     n = len(labels) if labels is not None else count or 0
     if n < 1:
         raise ValueError(f"there must be at least 1 picture to draw, but {n} came")
-    if labels is None and scale != 1:
+    if labels is None and scale != 1 and guide is None:
         raise ValueError(f"guidance {scale} came without labels to guide to")
     shape = (model.config.channels, model.config.size, model.config.size)
     noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
@@ -66,14 +77,52 @@ def draw_pictures(
     drawn = []
     for rows in torch.split(torch.arange(n), batch_size):
         y = None if labels is None else labels[rows].to(device)
-        v = guided(conditioned(model, y), model, scale) if y is not None else model
-        drawn.append(flow(v, noise[rows].to(device), method=method, steps=steps).cpu())
+        v = guided_field(model, y, scale, within=within, rescale=rescale, guide=guide)
+        x0 = noise[rows].to(device)
+        drawn.append(flow(v, x0, method=method, steps=steps, shift=shift, decode=decode).cpu())
     return torch.cat(drawn)
 
 
-def flow(v: VelocityField, x0: Tensor, *, method: str, steps: int) -> Tensor:
+def guided_field(
+    model: PictureNetwork,
+    labels: Tensor | None,
+    scale: float,
+    *,
+    within: tuple[float, float] = (0.0, 1.0),
+    rescale: float = 0.0,
+    guide: PictureNetwork | None = None,
+) -> VelocityField:
+    """Return the field that carries noise to pictures of labels, guided as `draw_pictures` says.
+
+    Chapter: images
+    """
+    if guide is not None and (guide.config.channels, guide.config.size, guide.classes) != (
+        model.config.channels, model.config.size, model.classes,
+    ):  # fmt: skip
+        raise ValueError(f"the guide has the network {guide.config}, but {model.config} is guided")
+    v: VelocityField = model
+    other: VelocityField = guide or model
+    if labels is not None:
+        v = conditioned(model, labels)
+        # A guide is asked for the same label, the network itself for none.
+        other = model if guide is None else conditioned(guide, labels)
+    weight = scale if within == (0, 1) else interval(scale, *within)
+    return guided(v, other, weight, rescale=rescale)
+
+
+def flow(
+    v: VelocityField,
+    x0: Tensor,
+    *,
+    method: str,
+    steps: int,
+    shift: float = 1.0,
+    decode: Callable[[Tensor], Tensor] = to_uint8,
+) -> Tensor:
     """Return the pictures, uint8 `[b c h w]`, to which a field carries noise, on its device."""
-    return to_uint8(sample(v, x0, method=method, steps=steps))
+    if shift == 1:
+        return decode(sample(v, x0, method=method, steps=steps))
+    return decode(sample(v, x0, method=method, times=shifted_grid(steps, shift)))
 
 
 def shown_classes(classes: int, *, most: int = 10) -> Tensor:

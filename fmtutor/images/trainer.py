@@ -200,9 +200,8 @@ def _train(
         if "sample" in now_due and crew:
             measured = {"step": run.step, "test_loss": loss_on_test(run, config, data)}
             tell(measured, out, ranks, listen)
-            if data.autoencoder is None:  # which are no pictures before they are decoded
-                picture = out / "samples" / f"step-{run.step:07d}.png"
-                draw_grid(run, picture if ranks.rank == 0 else None)
+            picture = out / "samples" / f"step-{run.step:07d}.png"
+            draw_grid(run, picture if ranks.rank == 0 else None)
         if ("save" in now_due or stop) and crew:
             save_run(run, out, crew)
         if stop:

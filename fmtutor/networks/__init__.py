@@ -1,16 +1,22 @@
 """Networks for velocity fields: called as v(x, t), with a condition v(x, t, condition)."""
 
+from fmtutor.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fmtutor.networks.coupling_layers import RealNVP
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
-from fmtutor.networks.registry import PictureNetwork, architecture, kind_of
+from fmtutor.networks.registry import PictureNetwork as PictureNetwork  # a union, for annotations
+from fmtutor.networks.registry import architecture, kind_of
+from fmtutor.networks.transformer import Transformer, TransformerConfig
 from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = [
     "MLP",
-    "PictureNetwork",
+    "Autoencoder",
+    "AutoencoderConfig",
     "RealNVP",
     "TimeEmbedding",
+    "Transformer",
+    "TransformerConfig",
     "UNet",
     "UNetConfig",
     "architecture",

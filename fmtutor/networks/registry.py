@@ -8,15 +8,25 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from fmtutor.networks.autoencoder import Autoencoder, AutoencoderConfig
+from fmtutor.networks.transformer import Transformer, TransformerConfig
 from fmtutor.networks.unet import UNet, UNetConfig
 
-__all__ = ["FROM_DATA", "NETWORKS", "PictureNetwork", "architecture", "kind_of"]
+__all__ = ["AUTOENCODERS", "FROM_DATA", "NETWORKS", "PictureNetwork", "architecture", "kind_of"]
 
-PictureNetwork: TypeAlias = UNet
+PictureNetwork: TypeAlias = UNet | Transformer
 """A network of the registry, called as v(x, t, label); it has `config` and `classes`."""
 
-NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {"unet": (UNetConfig, UNet)}
+NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "unet": (UNetConfig, UNet),
+    "transformer": (TransformerConfig, Transformer),
+}
 """The description and the module of each network, by its name."""
+
+AUTOENCODERS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "autoencoder": (AutoencoderConfig, Autoencoder)
+}
+"""What encodes pictures, by its name in a file."""
 
 FROM_DATA = ("size", "channels", "classes")
 """The fields of a description that the data decides; the others are its architecture."""
@@ -44,14 +54,14 @@ def architecture(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kind_of(model: nn.Module) -> str:
-    """Return the name of a network `model` in `NETWORKS`.
+    """Return the name of a network `model` in `NETWORKS` or `AUTOENCODERS`.
 
     Raises:
         ValueError: If it is none of them.
 
     Chapter: images
     """
-    for kind, (_, module) in NETWORKS.items():
+    for kind, (_, module) in (NETWORKS | AUTOENCODERS).items():
         if isinstance(model, module):
             return kind
     raise ValueError(f"a {type(model).__name__} is none of the networks {', '.join(NETWORKS)}")
