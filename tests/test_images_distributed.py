@@ -47,7 +47,8 @@ def check_step(ranks, accumulate):
     alone = copy.deepcopy(run.model)
     draws, usual = [], batches.cfm_loss
 
-    def recorded(v, x1, *, labels, coupling, generator):
+    def recorded(v, x1, *, labels, coupling, generator, t=None):
+        assert t is None  # uniform, drawn here
         x0 = torch.randn(x1.shape, generator=generator)
         t = torch.rand(len(x1), generator=generator)
         draws.append((x1, x0, t, labels))
