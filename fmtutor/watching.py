@@ -38,7 +38,7 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
         FileNotFoundError: If there is no log in it.
         ValueError: If the log has no such line.
 
-    Chapter: images
+    Chapter: scale
     """
     path = Path(run) / "log.jsonl"
     if not path.is_file():
@@ -71,7 +71,7 @@ def draw_runs(runs: Sequence[str | Path]) -> Figure:
         FileNotFoundError: If there is no log in a directory.
         ValueError: If a log is empty, or no run came.
 
-    Chapter: images
+    Chapter: scale
     """
     if not runs:
         raise ValueError("there must be at least 1 run to draw, but 0 came")
@@ -105,7 +105,7 @@ def plot_runs(runs: Sequence[str | Path], out: str | Path) -> None:
         OSError: If the file cannot be written.
         ValueError: As in `draw_runs`.
 
-    Chapter: images
+    Chapter: scale
     """
     figure, buffer = draw_runs(runs), io.BytesIO()
     figure.savefig(buffer, format="png", transparent=True)

@@ -364,6 +364,26 @@ def steps_needed(coarse, fine, n, p, tol):
     return 2 * n * (error / tol) ** (1 / p)
 
 
+# scale
+
+
+def gradient_of_one(gradients, counts, clip):
+    g = torch.einsum("p,pd->d", counts, gradients) / counts.sum()
+    return g * min(1.0, clip / g.norm().item())
+
+
+def modulated(x, c, W, f):
+    shift, scale, gate = torch.einsum("be,ke->bk", c * c.sigmoid(), W).tensor_split(3, dim=1)
+    spread = x.var(-1, keepdim=True, unbiased=False) + 1e-5
+    h = (x - x.mean(-1, keepdim=True)) * spread.rsqrt()
+    return x + torch.einsum("bd,bnd->bnd", gate, f(h + h * scale[:, None] + shift[:, None]))
+
+
+def pictures_that_fit(weights, devices, memory, picture):
+    held = sum(4 * weights / devices for _ in ("weight", "gradient", "m", "v", "average"))
+    return max(0, math.floor((memory - held) / picture))
+
+
 # training
 
 
@@ -517,6 +537,11 @@ RIGHT = {
     "sampling.grade_drift": drift,
     "sampling.grade_left": lambda b, c: 1 - b[c < 1].sum(),
     "sampling.grade_steps": steps_needed,
+    "scale.grade_average": gradient_of_one,
+    "scale.grade_block": modulated,
+    "scale.grade_fit": pictures_that_fit,
+    "scale.grade_latent_clock": lambda t, r, s: torch.sigmoid(torch.logit(t) - math.log(r * s)),
+    "scale.grade_zero_start": lambda G, V: (G, 0 * V),
     "training.grade_average": running_average,
     "training.grade_density": density,
     "training.grade_learning_rate": learning_rate,

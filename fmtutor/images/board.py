@@ -29,7 +29,7 @@ def tensorboard(folder: Path) -> Iterator[Listener]:
     Raises:
         ModuleNotFoundError: If TensorBoard is not installed.
 
-    Chapter: images
+    Chapter: scale
     """
     from torch.utils.tensorboard import SummaryWriter
 

@@ -31,7 +31,7 @@ class Size:
         width: Numbers in a token.
         tokens: Tokens of a picture.
 
-    Chapter: images
+    Chapter: scale
     """
 
     weights: int
@@ -90,7 +90,7 @@ class Plan:
     Raises:
         ValueError: If a setting is out of its range.
 
-    Chapter: images
+    Chapter: scale
     """
 
     devices: int = 1
@@ -126,7 +126,7 @@ class Footprint:
         sent: Bytes that the device sends in a step.
         flops: Operations of the device in a step.
 
-    Chapter: images
+    Chapter: scale
     """
 
     weights: float
@@ -160,7 +160,7 @@ def footprint(size: Size, plan: Plan, *, activations: float | None = None) -> Fo
         plan: How it is trained.
         activations: Bytes that a picture keeps for the backward pass, where they are known.
 
-    Chapter: images
+    Chapter: scale
     """
     n, whole, short = plan.devices, 4.0 * size.weights, PRECISIONS[plan.precision]
     again = plan.activation_checkpointing
@@ -197,7 +197,7 @@ def largest_batch(
         memory: Bytes of a device.
         activations: Bytes that a picture keeps for the backward pass, where they are known.
 
-    Chapter: images
+    Chapter: scale
     """
     one = replace(plan, batch_size=plan.devices * plan.accumulate)  # a picture at a time
     parts = footprint(size, one, activations=activations)
@@ -207,7 +207,7 @@ def largest_batch(
 def step_seconds(parts: Footprint, flops: float, link: float) -> tuple[float, float]:
     """Return how long a step computes and how long it sends, at so many operations, bytes a second.
 
-    Chapter: images
+    Chapter: scale
     """
     return parts.flops / flops, parts.sent / link
 
@@ -217,7 +217,7 @@ def crossover(size: Size, plan: Plan, flops: float, link: float, most: int = 100
 
     The batch stays: more devices have less to compute each, and as much to send.
 
-    Chapter: images
+    Chapter: scale
     """
     for n in range(2, min(most, plan.batch_size) + 1):
         computes, sends = step_seconds(footprint(size, replace(plan, devices=n)), flops, link)
@@ -245,7 +245,7 @@ def footprint_table(
         flops: Operations of a device in a second, as it reaches them.
         links: Bytes a second that a device can send.
 
-    Chapter: images
+    Chapter: scale
     """
     parts = ("weights", "gradients", "optimizer", "average", "copies")
     head = ["network", "devices", "parallel", *(f"{p} GB" for p in parts), "most pictures"]

@@ -30,7 +30,7 @@ def autoencoder_loss(
     the evidence lower bound; less keeps more of the pictures.
 
     Reference: kingma2014
-    Chapter: images
+    Chapter: scale
     """
     mean, log_deviation = model.posterior(x1)
     noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
@@ -49,7 +49,7 @@ def encode_all(model: Autoencoder, pixels: Tensor, *, batch_size: int = 250) -> 
         pixels: Pictures, uint8 `[n c h w]`.
         batch_size: Pictures that travel together.
 
-    Chapter: images
+    Chapter: scale
     """
     device = model.offset.device
     parts = torch.split(pixels, batch_size)
@@ -65,7 +65,7 @@ def decode_all(model: Autoencoder, latents: Tensor, *, batch_size: int = 250) ->
         latents: Latents `[n c h w]`.
         batch_size: Latents that travel together.
 
-    Chapter: images
+    Chapter: scale
     """
     device = model.offset.device
     parts = torch.split(latents, batch_size)
@@ -75,7 +75,7 @@ def decode_all(model: Autoencoder, latents: Tensor, *, batch_size: int = 250) ->
 def standardise(model: Autoencoder, pixels: Tensor) -> None:
     """Let the latents of pictures, uint8 `[n c h w]`, have mean 0 and deviation 1 by channel.
 
-    Chapter: images
+    Chapter: scale
     """
     model.offset.zero_()
     model.scale.fill_(1.0)
@@ -96,7 +96,7 @@ def encoded(data: ImageData, file: str, device: torch.device | str = "cpu") -> I
         ValueError: If the data set has pictures of other channels or another size than it takes, or
             latents instead of pictures.
 
-    Chapter: images
+    Chapter: scale
     """
     if data.autoencoder is not None:
         raise ValueError(f"{data.name} came as latents already, of {data.autoencoder['file']}")
@@ -120,7 +120,7 @@ def decoder_of(
         FileNotFoundError: If there is no such file.
         ValueError: If it is not the autoencoder whose latents the network knows.
 
-    Chapter: images
+    Chapter: scale
     """
     expected = about.get("autoencoder")
     if expected is None:
@@ -141,7 +141,7 @@ def identity(file: str) -> dict[str, str]:
     Raises:
         FileNotFoundError: If there is no such file.
 
-    Chapter: images
+    Chapter: scale
     """
     path = autoencoder_file(file)
     if not path.is_file():

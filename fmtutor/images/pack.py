@@ -71,7 +71,7 @@ def pack_images(
         OSError: If the disk is too small.
         ValueError: If the data set is none, or an interrupted packing was one of other data.
 
-    Chapter: images
+    Chapter: scale
     """
     labels: Mapping[str, Tensor]
     about = {"data": name}
@@ -134,7 +134,7 @@ def pack_arrays(
             are to be mirrored or come without an autoencoder, or an interrupted packing was one of
             other data.
 
-    Chapter: images
+    Chapter: scale
     """
     out = Path(out)
     for part in PARTS:

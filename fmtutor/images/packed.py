@@ -107,7 +107,7 @@ def read_manifest(folder: Path) -> Manifest:
         FileNotFoundError: If there is no manifest: the set is unfinished, or there is none.
         ValueError: If it is damaged, or of another kind or version.
 
-    Chapter: images
+    Chapter: scale
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -151,7 +151,7 @@ def load_packed(folder: Path) -> ImageData:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is not what the manifest says: the error names it.
 
-    Chapter: images
+    Chapter: scale
     """
     manifest = read_manifest(folder)
     for file in manifest.files:
@@ -183,7 +183,7 @@ def verify_packed(folder: Path, *, progress: bool = True) -> Manifest:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is not what the manifest says: the error names it and the rows.
 
-    Chapter: images
+    Chapter: scale
     """
     manifest = read_manifest(folder)
     total = sum(_check_length(folder / file, manifest) for file in manifest.files)
@@ -203,7 +203,7 @@ def ask_for(pixels: Tensor, rows: Tensor) -> None:
         pixels: Rows of a packed set, as `load_packed` gives them; others are left alone.
         rows: Which ones will be looked at, `[b]`.
 
-    Chapter: images
+    Chapter: scale
     """
     mapping = getattr(pixels, "mapping", None)
     if mapping is None or not hasattr(mmap, "MADV_WILLNEED"):  # as on Windows

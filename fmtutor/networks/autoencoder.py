@@ -1,6 +1,6 @@
 """A convolutional autoencoder: pictures become small grids of numbers, latents, and come back.
 
-Chapter: images
+Chapter: scale
 """
 
 from __future__ import annotations

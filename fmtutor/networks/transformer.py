@@ -4,7 +4,7 @@ A picture is cut into patches, each a row of numbers, a token. In each block all
 other, then each is changed by itself. Time and label scale and shift what goes into either, and
 gate what comes out (adaptive layer norm).
 
-Chapter: images
+Chapter: scale
 """
 
 from __future__ import annotations

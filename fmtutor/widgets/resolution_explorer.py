@@ -93,7 +93,7 @@ class ResolutionExplorer(LiveFigure):
         traitlets.TraitError: If a value is out of its range.
 
     Equation: eq-training-shift
-    Chapter: training
+    Chapter: scale
     """
 
     file = "resolution_explorer"
