@@ -61,8 +61,8 @@ ratios = pytest.mark.parametrize("ratio", RATIOS)
 def values(text):
     """Side, time and garments still possible of both flows, and log-SNR of a block in each."""
     pattern = (
-        r"(\d+)×\d+, t\s=\s(\S+): (\S+) garments possible; "
-        r"(\d+)×\d+, t\s=\s(\S+): (\S+); block log-SNR (\S+) and (\S+)"
+        r"(\d+)×\d+, t\s=\s(\S+): (\S+) possible; "
+        r"(\d+)×\d+, t\s=\s(\S+): (\S+); block log-SNR (\S+), (\S+)"
     )
     found = re.fullmatch(pattern, text.replace("−", "-").replace("∞", "inf")).groups()
     return [float(value) for value in found]

@@ -221,7 +221,7 @@ function build(fig) {
       return Number.isFinite(value) ? number(value) : "−∞";
     });
     const at = (row) => `${names[row]}, t\u00a0=\u00a0${number(now[row], 3)}: ${found[row]}`;
-    fig.say(`${at(0)} garments possible; ${at(1)}; block log-SNR ${snr.join(" and ")}`);
+    fig.say(`${at(0)} possible; ${at(1)}; block log-SNR ${snr.join(", ")}`);
   });
 
   /** The garment at a place of the stage, from 1 on; 0 where there is none. */
