@@ -14,10 +14,14 @@ from picture_runs import CONFIG, DATA, log_of, quick
 from PIL import Image
 
 from fmtutor.images import chunks, folder, pack
+from fmtutor.images.checkpoint import save_model
 from fmtutor.images.data import ImageData, check_images, to_float
 from fmtutor.images.datasets import load_images
 from fmtutor.images.evaluate import evaluate
+from fmtutor.images.latents import identity
 from fmtutor.images.pack import pack_arrays, pack_images
+from fmtutor.networks import Autoencoder
+from fmtutor.networks.autoencoder import AutoencoderConfig
 
 LABELS = {"train": DATA.train_labels, "test": DATA.test_labels}
 SAID = {"name": "dots", "classes": DATA.classes, "progress": False}
@@ -75,8 +79,8 @@ def test_a_set_that_has_a_name(tmp_path):
 def test_a_set_with_a_name_is_mirrored_if_it_may_be(tmp_path, monkeypatch):
     for flip in (False, True):
         known = replace(DATA, flip=flip)
-        monkeypatch.setattr(pack, "load_images", lambda name, data_dir, known=known: known)
-        # What is said of a folder's pictures does not count.
+        monkeypatch.setattr(pack, "load_images", lambda name, known=known, **_: known)
+        # What the data set says of itself counts.
         pack_images(tmp_path / str(flip), "cifar10", flip=not flip, progress=False)
         assert load_images("packed", data_dir=tmp_path / str(flip)).flip == flip
 
@@ -282,7 +286,7 @@ def test_pictures_are_encoded_as_they_are_packed(tmp_path, monkeypatch):
         seen.append(len(pixels))
         return to_float(pixels).repeat(1, 4, 1, 1)[..., :2, :2].half()
 
-    monkeypatch.setattr(pack, "load_images", lambda name, data_dir: replace(DATA, flip=True))
+    monkeypatch.setattr(pack, "load_images", lambda name, **_: replace(DATA, flip=True))
     monkeypatch.setattr(pack, "CHUNK_ROWS", 20)
     options = {"encode": encode, "autoencoder": ENCODER, "progress": False}
     pack_images(tmp_path / "set", "digits", **options)
@@ -294,15 +298,22 @@ def test_pictures_are_encoded_as_they_are_packed(tmp_path, monkeypatch):
 
 
 def test_a_run_on_latents(tmp_path):
-    packed(tmp_path / "set", latents())
+    file = tmp_path / "encoder.safetensors"
+    save_model(file, Autoencoder(AutoencoderConfig(width=4, mults=(1,))), metadata={})
+    packed(tmp_path / "set", latents(), autoencoder=identity(str(file)))
     data = load_images("packed", data_dir=tmp_path / "set")
     config = replace(CONFIG, architecture={**CONFIG.architecture, "patch": 1}, sample_every=9)
     model = quick(tmp_path / "run", config, data)
     assert (model.config.channels, model.config.size) == (4, 2)
     assert [line["step"] for line in log_of(tmp_path / "run") if "test_loss" in line] == [9]
-    assert not (tmp_path / "run" / "samples").exists()  # they are no pictures
+    with Image.open(tmp_path / "run" / "samples" / "step-0000009.png") as picture:
+        assert picture.height == 2 * (8 * 5 - 1)  # eight pictures of 4 × 4
     with pytest.raises(ValueError, match="latents of dots came, but its pictures are what"):
         evaluate(model, data, lambda x: x.flatten(1))
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no autoencoder .*encoder\.safetensors"):
+        quick(tmp_path / "other", config, data)
+    assert not (tmp_path / "other").exists()  # told before anything was written
 
 
 # Pictures of a folder: what becomes of them is the same in memory and packed.

@@ -31,7 +31,7 @@ from fmtutor.images.packed import (
     sha256_of,
 )  # fmt: skip
 
-__all__ = ["Rows", "pack_arrays", "pack_images"]
+__all__ = ["pack_arrays", "pack_images"]
 
 CHUNK_BYTES, CHUNK_ROWS = 1 << 24, 1 << 13
 

@@ -101,7 +101,7 @@ def train(
 
     Raises:
         FileExistsError: If there is a run in the directory, and it is not to be resumed.
-        FileNotFoundError: If there is no checkpoint to resume from.
+        FileNotFoundError: If there is no checkpoint to resume from, or no autoencoder of latents.
         FloatingPointError: If the gradient is NaN or infinite; the last checkpoint is kept.
         OSError: If a file cannot be written, as on a full disk; the last checkpoint is kept.
         Stopped: After SIGTERM or SIGINT, once the run is saved.
