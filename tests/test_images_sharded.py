@@ -30,8 +30,9 @@ FSDP = replace(CONFIG, parallel="fsdp", batch_size=12, label_dropout=0.0, ema=0.
 WIDE = with_network(FSDP, mults=(1, 2), attention=(1,), heads=2)
 
 
-def fixed_draws(v, x1, *, labels, coupling, generator):
+def fixed_draws(v, x1, *, t, labels, coupling, generator):
     """A picture's noise and time are its own, so that all processes together draw what one does."""
+    assert t is None
     draws = [torch.Generator().manual_seed(seed_of(x.numpy().tobytes())) for x in x1]
     x0 = torch.stack([torch.randn(x1.shape[1:], generator=g) for g in draws])
     t = torch.stack([torch.rand((), generator=g) for g in draws])
