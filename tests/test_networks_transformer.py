@@ -1,49 +1,26 @@
 """The transformer: a velocity field like any other, in eager and compiled, at any resolution."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from picture_networks import (
+    NetworkOfPictures,
+    count,
+    every_pixel_is_reached,
+    points,
+    random_network,
+)
 
-from fmtutor import cfm_loss, conditioned, guided, sample
 from fmtutor.networks import Transformer, TransformerConfig, transformer
-from fmtutor.notation import VelocityField
 
 TINY = TransformerConfig(size=8, classes=3, patch=2, width=16, depth=2, heads=2)
 
 
-def random_transformer(config=TINY, seed=0):
-    """A network whose layers that start at 0 do not."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Transformer(config)
-        for weight in model.parameters():
-            if not weight.any():
-                torch.nn.init.normal_(weight, std=0.2)
-    return model
-
-
-def points(config=TINY, n=4, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, config.channels, config.size, config.size, generator=g)
-    return x, torch.rand(n, generator=g)
-
-
-def count(**description):
-    with torch.device("meta"):
-        model = Transformer(TransformerConfig(**description))
-    return sum(weight.numel() for weight in model.parameters())
-
-
-def test_it_is_a_velocity_field_that_starts_at_zero():
-    model = Transformer(TINY)
-    assert isinstance(model, VelocityField)
-    x, t = points()
-    assert model(x, t).shape == x.shape
-    assert not model(x, t, 1).any()
+class TestTransformer(NetworkOfPictures):
+    tiny = TINY
 
 
 def test_each_block_starts_as_the_identity():
@@ -67,29 +44,13 @@ def test_each_block_starts_as_the_identity():
     ],
 )
 def test_every_pixel_of_every_shape_is_reached(config):
-    model = random_transformer(config)
-    x, t = points(config, 2)
-    x.requires_grad_()
-    out = model(x, t)
-    assert out.shape == x.shape
-    out.square().sum().backward()
-    assert (x.grad != 0).all()
-    assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
-
-
-def test_time_label_and_picture_all_count():
-    model = random_transformer().eval()
-    x, t = points()
-    with torch.no_grad():
-        v = model(x, t, 1)
-        for other in (model(x + 0.1, t, 1), model(x, t / 2, 1), model(x, t, 2), model(x, t)):
-            assert (other - v).abs().amax((1, 2, 3)).min() > 1e-3
+    every_pixel_is_reached(config)
 
 
 def test_a_patch_knows_its_row_and_its_column():
     # Without places a network of tokens gives a shuffled picture its result shuffled.
-    model = random_transformer().eval()
-    x, t = points(n=1)
+    model = random_network(TINY).eval()
+    x, t = points(TINY, 1)
     for axis in (2, 3):
         moved = model(x.roll(2, axis), t, 1).roll(-2, axis)
         assert (moved - model(x, t, 1)).abs().max() > 1e-2
@@ -99,27 +60,9 @@ def test_a_patch_knows_its_row_and_its_column():
     torch.testing.assert_close(model(x.roll(2, 3), t, 1).roll(-2, 3), model(x, t, 1))
 
 
-def test_pictures_do_not_see_each_other():
-    model = random_transformer().eval()
-    x, t = points()
-    label = torch.tensor([0, 1, 2, 3])
-    with torch.no_grad():
-        together = model(x, t, label)
-        for k in range(4):
-            alone = model(x[k : k + 1], t[k], int(label[k]))
-            torch.testing.assert_close(alone[0], together[k], atol=1e-5, rtol=1e-5)
-
-
-def test_no_label_is_the_null_label():
-    model = random_transformer()
-    x, t = points()
-    assert torch.equal(model(x, t), model(x, t, 3))
-    assert torch.equal(model(x, 0.25, 1), model(x, torch.full((4,), 0.25), torch.tensor([1] * 4)))
-
-
 def test_weights_of_one_resolution_are_those_of_another():
     large = Transformer(dataclasses.replace(TINY, size=16))
-    large.load_state_dict(random_transformer().state_dict())
+    large.load_state_dict(random_network(TINY).state_dict())
     x, t = points(large.config)
     assert large(x, t, 1).shape == x.shape
     # The middle of the 2 × 2 patches of half of a picture is that of its patch in a coarser one.
@@ -127,39 +70,6 @@ def test_weights_of_one_resolution_are_those_of_another():
         model.features((torch.arange(n) + 0.5) / n) for model, n in ((large, 12), (large, 4))
     )
     torch.testing.assert_close(fine[1::3], coarse)
-
-
-def test_the_package_works_on_it_unchanged():
-    model = random_transformer()
-    x, _ = points()
-    g = torch.Generator().manual_seed(0)
-    loss = cfm_loss(model, x, labels=torch.tensor([0, 1, 2, 3]), generator=g)
-    assert loss.ndim == 0
-    v = guided(conditioned(model, 1), model, 2.0)
-    assert sample(v, x, steps=2).shape == x.shape
-
-
-def test_bad_calls_are_refused():
-    x, t = points()
-    with pytest.raises(ValueError, match=r"must have shape \['b', 1, 8, 8\], but \[4, 1, 8, 4\]"):
-        Transformer(TINY)(x[..., :4], t)
-    with pytest.raises(ValueError, match=r"labels must be 0, \.\.\., 3, but 4 came"):
-        Transformer(TINY)(x, t, 4)
-    with pytest.raises(TypeError, match="labels must be an int64 tensor"):
-        Transformer(TINY)(x, t, torch.zeros(4))
-    with pytest.raises(ValueError, match="a label came to a network without classes"):
-        Transformer(dataclasses.replace(TINY, classes=0))(x, t, 1)
-    with pytest.raises(ValueError, match="t has shape"):
-        Transformer(TINY)(x, t[:3])
-    with pytest.raises(TypeError, match=r"x must be floating point, but its dtype is torch\.int64"):
-        Transformer(TINY)(x.long(), t)
-
-
-def test_times_outside_of_the_unit_interval_are_no_error():
-    # A solver's last stage may ask there by a rounding error.
-    x, _ = points()
-    assert random_transformer()(x, 1.0000001).isfinite().all()
-    assert random_transformer()(x, -0.5).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -186,24 +96,9 @@ def test_descriptions_at_the_edge_are_taken():
     assert Transformer(least)(torch.ones(1, 1, 1, 1), 0.5).shape == (1, 1, 1, 1)
 
 
-def test_a_description_survives_json():
-    fields = json.loads(json.dumps(dataclasses.asdict(TINY)))
-    assert TransformerConfig(**fields) == TINY
-
-
-def test_dropout_is_for_training_only():
-    model = random_transformer(dataclasses.replace(TINY, dropout=0.5))
-    x, t = points()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        assert not torch.equal(model(x, t), model(x, t))
-    model.eval()
-    assert torch.equal(model(x, t), model(x, t))
-
-
 def test_attention_is_bounded():
     # Queries and keys are normalised: a hundred times larger ones give the same.
-    block = random_transformer().blocks[0]
+    block = random_network(TINY).blocks[0]
     tokens = torch.randn(2, 16, 16)
     before = block.attention(tokens)
     with torch.no_grad():
@@ -212,69 +107,13 @@ def test_attention_is_bounded():
     torch.testing.assert_close(block.attention(tokens), before, atol=1e-4, rtol=1e-4)
 
 
-def test_under_autocast_the_result_is_that_of_the_points():
-    model = random_transformer().eval()
-    x, t = points()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        v = model(x, t, 1)
-    assert v.dtype == torch.float32
-    assert 0 < (v - model(x, t, 1)).abs().max() < 0.2 * v.abs().max()
-
-
-def test_gradients_under_autocast_are_those_of_float32():
-    model = random_transformer().eval()
-    x, t = points()
-    label = torch.tensor([0, 1, 2, 3])
-    gradients = []
-    for enabled in (False, True):
-        model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            loss = cfm_loss(model, x, t=t, x0=x.flip(0), labels=label)
-        assert loss.dtype == torch.float32
-        loss.backward()
-        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
-    assert 0 < (gradients[1] - gradients[0]).norm() < 0.1 * gradients[0].norm()
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_the_dtype_is_that_of_the_weights(dtype):
-    model = random_transformer().to(dtype)
-    x, t = points()
-    assert model(x.to(dtype), t.to(dtype), 1).dtype == dtype
-
-
-def test_nothing_is_looked_at():
-    with torch.device("meta"):
-        model = Transformer(TINY)
-        x, t = torch.empty(4, 1, 8, 8), torch.empty(4)
-        v = model(x, t, torch.empty(4, dtype=torch.long))
-    v.sum().backward()
-    assert (v.shape, v.is_meta) == (x.shape, True)
-
-
-def test_compiling_breaks_no_graph_and_changes_nothing():
-    # As for the U-Net: traced in full, without generating C++.
-    model = random_transformer(dataclasses.replace(TINY, depth=1))
-    x, t = points()
-    label = torch.tensor([0, 1, 2, 3])
-    eager = model(x, t, label)
-    eager.square().sum().backward()
-    gradient = [weight.grad.clone() for weight in model.parameters()]
-    model.zero_grad()
-    out = torch.compile(model, fullgraph=True, backend="aot_eager")(x, t, label)
-    torch.testing.assert_close(out, eager, atol=1e-5, rtol=1e-5)
-    out.square().sum().backward()
-    for weight, expected in zip(model.parameters(), gradient, strict=True):
-        torch.testing.assert_close(weight.grad, expected, atol=1e-3, rtol=1e-3)
-
-
 def test_the_sizes_that_are_promised():
     # Those of the paper, of latents of ImageNet: 33, 130, 458 and 675 million.
     latents = {"size": 32, "channels": 4, "classes": 1000, "patch": 2}
     for expected, width, depth, heads in (
         (32.9e6, 384, 12, 6), (130.4e6, 768, 12, 12), (458e6, 1024, 24, 16), (675e6, 1152, 28, 16),
     ):  # fmt: skip
-        weights = count(**latents, width=width, depth=depth, heads=heads)
+        weights = count(TransformerConfig(**latents, width=width, depth=depth, heads=heads))
         assert weights == pytest.approx(expected, rel=0.002)
 
 
