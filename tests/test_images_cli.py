@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, how it ends."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from fmtutor.images.config import PRESETS, TrainConfig
 from fmtutor.images.latents import identity
 from fmtutor.images.pack import pack_images
 from fmtutor.images.packed import read_manifest
+from fmtutor.images.run import find_model
 from fmtutor.networks import Autoencoder, Transformer, TransformerConfig, UNetConfig
 from fmtutor.networks.autoencoder import AutoencoderConfig
 from fmtutor.networks.registry import NETWORKS
@@ -265,8 +267,54 @@ def test_a_run_in_packed_latents_draws_pictures(tmp_path, monkeypatch, capsys):
         with Image.open(name) as picture:
             width, height = picture.size
         assert width * (9 * rows - 1) == height * (9 * 10 - 1)  # pictures of 8 × 8
-    assert main([*QUICK.split(), "other", *data, "--autoencoder", "encoder.safetensors"]) == 1
-    assert "digits came as latents already, of encoder.safetensors" in capsys.readouterr().err
+    assert main([*EVALUATE.split(), "--data-dir", "set"]) == 1
+    assert "set holds latents: what is measured are pictures" in capsys.readouterr().err
+    assert main(["pack", "--out", "pictures"]) == 0
+    assert main([*EVALUATE.split(), "--data-dir", "pictures"]) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["bits_per_dimension"] is None
+    # The autoencoder may move, with the run or before it; another one is none.
+    (tmp_path / "encoder.safetensors").rename("moved.safetensors")
+    assert main([*QUICK.split(), "other", *data]) == 1
+    assert "there is no autoencoder encoder.safetensors" in capsys.readouterr().err
+    for command in ([*QUICK.split(), "other"], ["train", "--resume", "--out", "run"]):
+        assert main([*command, *data, "--autoencoder", "moved.safetensors"]) == 0
+    save_model("encoder.safetensors", Autoencoder(autoencoder.config), metadata={})
+    assert main([*QUICK.split(), "third", *data, "--autoencoder", "encoder.safetensors"]) == 1
+    assert "knows the latents of another autoencoder" in capsys.readouterr().err
+
+
+def test_a_guide_is_read_with_the_network_and_knows_the_same(run, monkeypatch, capsys):
+    assert main([*QUICK.split(), "weak"]) == 0
+    guided = [*EVALUATE.split(), "--guide", "weak", "--guidance", "2"]
+    expected = hashlib.sha256(find_model(run.parent / "weak").read_bytes())
+
+    def gone(*args, **options):
+        shutil.rmtree(run.parent / "weak")  # while the pictures are drawn
+        return {"samples": {}, "floor": {}, "about": {}}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fmtutor.images.evaluate.evaluate", gone)
+        assert main(guided) == 0
+    about = json.loads((run.parent / "evaluation.json").read_text())["about"]
+    assert about["guide"] == {"sha256": expected.hexdigest()}
+    model, told = load_model(run / "model.safetensors")
+    told = {**told, "autoencoder": {"file": "a", "sha256": "b"}}
+    save_model(run.parent / "weak.safetensors", model, metadata=told)
+    for command in (guided, ["sample", "run", "--guide", "weak.safetensors"]):
+        assert main([x if x != "weak" else "weak.safetensors" for x in command]) == 1
+        said = "weak.safetensors knows the latents of another autoencoder than the network"
+        assert said in capsys.readouterr().err
+
+
+def test_pictures_of_another_packed_set_are_not_what_was_trained_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other"):
+        photos(tmp_path / f"{name} photos", "cat", "dog")
+        pack = ["pack", "--data", "folder", "--data-dir", f"{name} photos", "--size", "8"]
+        assert main([*pack, "--out", name, *(["--flip"] if name == "other" else [])]) == 0
+    assert main([*QUICK.split(), "run", "--data", "packed", "--data-dir", "one"]) == 0
+    assert main([*EVALUATE.split(), "--data-dir", "other"]) == 1
+    assert "the network was trained on the packed set with SHA-256" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

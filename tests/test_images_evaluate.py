@@ -25,7 +25,7 @@ from fmtutor.images.measures import (
     nearest_neighbours,
     precision_recall,
 )  # fmt: skip
-from fmtutor.images.pictures import flow
+from fmtutor.images.pictures import flow, guided_field
 from fmtutor.images.published import GARMENTS
 from fmtutor.metrics import frechet_distance
 from fmtutor.networks import UNet, UNetConfig
@@ -684,3 +684,15 @@ def test_errors_of_the_command_are_one_line(
     assert ended == status
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert counted == []  # it is said before the work, not after it
+
+
+@pytest.mark.parametrize(("scale", "calls"), [(1.0, 1), (2.0, 2)])
+def test_without_guidance_one_pass_is_enough_whatever_the_interval(scale, calls, monkeypatch):
+    # Where times cannot be looked at, as on a GPU, an interval alone does not tell.
+    monkeypatch.setattr("fmtutor.guidance.readable", lambda t: False)
+    model = UNet(UNetConfig(size=4, classes=2, width=4, mults=(1,), attention=()))
+    seen = []
+    model.register_forward_pre_hook(lambda *_: seen.append(1))
+    v = guided_field(model, torch.tensor([0, 1]), scale, within=(0.2, 0.8))
+    v(torch.zeros(2, 1, 4, 4), torch.tensor(0.5))
+    assert len(seen) == calls

@@ -170,16 +170,22 @@ def test_where_sending_takes_longer_than_computing():
 
 
 def test_the_table_has_a_line_for_each(capsys):
-    head, *lines = footprint_table(Plan(batch_size=1024)).splitlines()
+    table = footprint_table(Plan(batch_size=1024)).splitlines()
+    head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table)
     assert len(lines) == 3 * (1 + 2 * 2)
-    assert len({len(line) for line in (head, *lines)}) == 1
-    assert [line.split()[:4] for line in lines[-2:]] == [
-        ["675", "M", "64", "ddp"], ["675", "M", "64", "fsdp"],
-    ]  # fmt: skip
-    ddp, fsdp = (line.split()[4:] for line in lines[-2:])
-    parts = footprint(SIZES["675 M"], Plan(64, "fsdp", 1024))
-    assert fsdp[0] == f"{parts.weights / 1e9:.2f}" != ddp[0] == "2.70"
-    assert fsdp[5] == str(largest_batch(SIZES["675 M"], Plan(64, "fsdp"), 80e9))
+    assert {len(line) for line in lines} == {len(head)}
+    assert head[7:] == [f"{name}, ms" for name in LINKS]
+    assert [line[:3] for line in lines[-2:]] == [["675 M", "64", "ddp"], ["675 M", "64", "fsdp"]]
+    assert lines[0][:3] == ["35 M", "1", ""]
+    for parallel, line in zip(("ddp", "fsdp"), lines[-2:], strict=True):
+        plan = Plan(64, parallel, 1024)
+        parts = footprint(SIZES["675 M"], plan)
+        kept = parts.weights + parts.gradients + parts.optimizer + parts.average + parts.copies
+        assert line[3] == f"{kept / 1e9:.1f}"
+        assert line[4] == str(largest_batch(SIZES["675 M"], plan, 80e9))
+        assert line[5] == f"{parts.sent / 1e9:.1f}"
+        assert line[6] == f"{1e3 * parts.flops / 4e14:.0f}"
+        assert line[8] == f"{1e3 * parts.sent / LINKS['InfiniBand']:.0f}"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,14 @@ def test_a_run_lives_in_latents(file, tmp_path):
     other = encoded(DATA, str(tmp_path / "other.safetensors"))
     with pytest.raises(ValueError, match="has autoencoder"):
         quick(tmp_path / "run", replace(LATENT, steps=7), other, resume=True, reschedule=True)
+    with pytest.raises(ValueError, match="dots knows the latents of another autoencoder"):
+        encoded(data, str(tmp_path / "other.safetensors"))
+    file.rename(tmp_path / "moved.safetensors")
+    moved = encoded(data, str(tmp_path / "moved.safetensors"))
+    assert moved.train is data.train
+    config = replace(LATENT, steps=7, autoencoder=moved.autoencoder["file"])
+    quick(tmp_path / "run", config, moved, resume=True, reschedule=True)
+    (tmp_path / "moved.safetensors").rename(file)
     for change in ({"augment": 1}, {"dequantise": True}, {"flip": True}):
         with pytest.raises(ValueError, match="are for pixels, but latents came"):
             quick(tmp_path / "other", replace(LATENT, **change), data)

@@ -18,7 +18,7 @@ from fmtutor.images.checkpoint import save_model
 from fmtutor.images.data import ImageData, check_images, to_float
 from fmtutor.images.datasets import load_images
 from fmtutor.images.evaluate import evaluate
-from fmtutor.images.latents import identity
+from fmtutor.images.latents import encode_all, identity
 from fmtutor.images.pack import pack_arrays, pack_images
 from fmtutor.networks import Autoencoder
 from fmtutor.networks.autoencoder import AutoencoderConfig
@@ -280,21 +280,24 @@ def test_latents_that_are_none_are_refused(tmp_path):
 
 
 def test_pictures_are_encoded_as_they_are_packed(tmp_path, monkeypatch):
-    seen = []
-
-    def encode(pixels):
-        seen.append(len(pixels))
-        return to_float(pixels).repeat(1, 4, 1, 1)[..., :2, :2].half()
-
+    file = str(tmp_path / "encoder.safetensors")
+    model = Autoencoder(AutoencoderConfig(width=4, mults=(1,))).eval()
+    save_model(file, model, metadata={})
     monkeypatch.setattr(pack, "load_images", lambda name, **_: replace(DATA, flip=True))
     monkeypatch.setattr(pack, "CHUNK_ROWS", 20)
-    options = {"encode": encode, "autoencoder": ENCODER, "progress": False}
-    pack_images(tmp_path / "set", "digits", **options)
-    assert seen == [1, 20, 20, 10, 7]
+    pack_images(tmp_path / "set", "digits", autoencoder=file, progress=False)
     data = load_images("packed", data_dir=tmp_path / "set")
-    assert (data.autoencoder, data.flip, data.train.shape) == (ENCODER, False, (50, 4, 2, 2))
-    assert torch.equal(data.train, encode(DATA.train))
+    assert (data.autoencoder, data.flip) == (identity(file), False)
+    assert data.train.dtype == torch.float16
+    expected = encode_all(model, DATA.train)
+    torch.testing.assert_close(data.train.float(), expected, atol=2e-3, rtol=2e-3)
     assert torch.equal(data.train_labels, DATA.train_labels)
+    with pytest.raises(ValueError, match="mirrored latents are not those of mirrored ones"):
+        pack_images(tmp_path / "other", "digits", autoencoder=file, flip=True, progress=False)
+    monkeypatch.setattr(pack, "load_images", lambda name, **_: data)
+    with pytest.raises(ValueError, match="holds packed latents already"):
+        pack_images(tmp_path / "other", "packed", data_dir=tmp_path / "set", progress=False)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_on_latents(tmp_path):

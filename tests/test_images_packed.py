@@ -15,13 +15,13 @@ from test_images_pack import contents, packed
 from fmtutor.images import batches
 from fmtutor.images import packed as packed_sets
 from fmtutor.images.batches import on_device, parts, step_rows
+from fmtutor.images.checkpoint import sha256_of
 from fmtutor.images.data import check_images
 from fmtutor.images.packed import (
     Manifest,
     ask_for,
     load_packed,
     read_manifest,
-    sha256_of,
     verify_packed,
 )  # fmt: skip
 from fmtutor.images.prepare import begin_run, check_fit

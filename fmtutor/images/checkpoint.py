@@ -5,6 +5,7 @@ Files are written whole or not at all: under another name first, pushed to the d
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -28,6 +29,7 @@ __all__ = [
     "load_model",
     "network_from_json",
     "save_model",
+    "sha256_of",
     "shipped_checkpoint",
     "sync_directory",
     "with_tuples",
@@ -198,6 +200,11 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def sync_directory(folder: Path) -> None:

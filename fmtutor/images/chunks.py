@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fmtutor.images.checkpoint import sync_directory, write_atomically
-from fmtutor.images.packed import MANIFEST, UNFINISHED, Manifest, sha256_of
+from fmtutor.images.checkpoint import sha256_of, sync_directory, write_atomically
+from fmtutor.images.packed import MANIFEST, UNFINISHED, Manifest
 
 __all__ = ["Rows", "begin_packing", "little_endian", "write_file"]
 

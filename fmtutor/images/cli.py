@@ -68,6 +68,8 @@ examples:
       read all of it, and compare it with its hashes
   fmtutor train --data packed --data-dir packed/photos --out runs/photos
       train with it; fmtutor evaluate takes the same --data-dir
+  fmtutor pack --data fashion-mnist --autoencoder fashion-mnist --out packed/latents
+      its latents; a network of them is evaluated with the --data-dir of its pictures
 """
 
 
@@ -153,6 +155,9 @@ def _add_pack(commands: Any) -> None:
         metavar="FILE",
         help="pack the latents that it makes of the pictures, in float16; fashion-mnist is the one "
         "that comes with the package",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="where it encodes; auto is a GPU if there is one"
     )
     texts = attribute_help(TrainConfig)
     parser.add_argument(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from fmtutor.images.evaluation import EvaluationConfig, steps_for
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from fmtutor.images.data import ImageData
@@ -58,6 +58,7 @@ def run_pack(args: argparse.Namespace) -> int:
     """Pack a data set, or verify a packed one."""
     from fmtutor.images.pack import pack_images
     from fmtutor.images.packed import verify_packed
+    from fmtutor.images.processes import choose_device
 
     if (args.verify is None) == (args.out is None):
         args.error("say where to pack to, --out DIR, or what to verify, --verify DIR")
@@ -67,7 +68,8 @@ def run_pack(args: argparse.Namespace) -> int:
         try:
             manifest, out = pack_images(
                 args.out, args.data, data_dir=args.data_dir, size=args.size, flip=args.flip,
-                channels=args.channels, **_encoder(args.autoencoder),
+                channels=args.channels, autoencoder=args.autoencoder,
+                device=choose_device(args.device),
             ), args.out  # fmt: skip
         except KeyboardInterrupt:
             print(f"stopped: the same command goes on in {args.out}", file=sys.stderr)
@@ -94,7 +96,7 @@ def run_sample(args: argparse.Namespace) -> int:
     classes = [_class_number(name, about["classes"]) for name in args.classes or []]
     classes = classes or shown_classes(model.classes).tolist()
     labels = torch.tensor(classes).repeat(args.rows) if classes else None
-    guide = None if args.guide is None else load_model(_network_file(args.guide), device)[0]
+    guide, _ = _guide(args.guide, about, device)
     pictures = draw_pictures(
         model,
         labels,
@@ -118,7 +120,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Measure a network and write the numbers to a JSON file."""
     import torch
 
-    from fmtutor.images.checkpoint import as_json, load_model
+    from fmtutor.images.checkpoint import as_json, load_model, sha256_of
     from fmtutor.images.evaluate import choose_features, evaluate
     from fmtutor.images.latents import decoder_of
     from fmtutor.images.processes import choose_device
@@ -126,15 +128,15 @@ def run_evaluate(args: argparse.Namespace) -> int:
     config, device = _evaluation_settings(args), choose_device(args.device)
     path = _network_file(args.checkpoint)
     # A run that goes on replaces its checkpoints: read and hash this one now.
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = sha256_of(path.read_bytes())
     model, about = load_model(path, device)
-    guide = None if args.guide is None else load_model(_network_file(args.guide), device)[0]
-    if device.type == "cpu":  # a third faster; on CUDA each GroupNorm would copy it back
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data, decode = (
-        _data_of(model, about, args.data_dir),
-        decoder_of(about, args.autoencoder, device),
-    )
+    guide, guide_sha256 = _guide(args.guide, about, device)
+    for network in (model, guide):
+        if network is not None and device.type == "cpu":
+            # A third faster; on CUDA each GroupNorm would copy it back.
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    data = _data_of(model, about, args.data_dir)
+    decode = decoder_of(about, args.autoencoder, device)
     features = choose_features(data, args.features, weights=args.inception_weights, device=device)
     _warn(args.features, features.about["kind"])
     result = evaluate(
@@ -145,9 +147,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         "features": features.about,
         "checkpoint": {"sha256": sha256, **about},
     }
-    if args.guide is not None:
-        weak = hashlib.sha256(_network_file(args.guide).read_bytes()).hexdigest()
-        result["about"]["guide"] = {"sha256": weak}
+    if guide is not None:
+        result["about"]["guide"] = {"sha256": guide_sha256}
     result = {"command": args.command, **result}
     args.out.write_text(as_json(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if args.pictures is not None:
@@ -216,21 +217,34 @@ def _data_of(model: PictureNetwork, about: dict[str, Any], data_dir: Path | None
             f"the network was trained on the classes {', '.join(about['classes'])}, "
             f"but {', '.join(data.classes)} came"
         )
+    if data.autoencoder is not None:
+        raise ValueError(
+            f"{data_dir} holds latents: what is measured are pictures, so give the --data-dir of a "
+            "packed set of those that they were made of"
+        )
+    if not about.get("autoencoder") and about.get("sha256") not in (None, "", data.sha256):
+        raise ValueError(
+            f"the network was trained on the packed set with SHA-256 {about['sha256']}, "
+            f"but {data.sha256} came"
+        )
     return data
 
 
-def _encoder(file: str | None) -> dict[str, Any]:
-    """Return how `pack_images` makes latents of pictures; they are kept in 16 bits."""
-    from fmtutor.images.checkpoint import load_autoencoder
-    from fmtutor.images.latents import encode_all, identity
+def _guide(
+    path: Path | None, about: dict[str, Any], device: torch.device
+) -> tuple[PictureNetwork | None, str | None]:
+    """Return the network that guides, of the same pictures or latents, and its SHA-256."""
+    from fmtutor.images.checkpoint import load_model, sha256_of
 
-    if file is None:
-        return {}
-    model, _ = load_autoencoder(file)
-    return {
-        "encode": lambda pictures: encode_all(model, pictures).half(),
-        "autoencoder": identity(file),
-    }
+    if path is None:
+        return None, None
+    file = _network_file(path)
+    sha256 = sha256_of(file.read_bytes())
+    guide, its = load_model(file, device)
+    one, other = ((told.get("autoencoder") or {}).get("sha256") for told in (about, its))
+    if one != other:
+        raise ValueError(f"{file} knows the latents of another autoencoder than the network")
+    return guide, sha256
 
 
 def _shared_data(config: TrainConfig, data_dir: Path | None, ranks: Ranks) -> ImageData:
@@ -254,6 +268,8 @@ def _shared_data(config: TrainConfig, data_dir: Path | None, ranks: Ranks) -> Im
     if config.data != "packed":
         return from_first(load, ranks)
     first = from_first(lambda: read_manifest(find_directory("packed", data_dir)), ranks)
+    if config.autoencoder and first.autoencoder is None:
+        return from_first(load, ranks)  # encoded once, and not once in each process
     data = load()
     if data.sha256 != first.sha256:
         raise ValueError(

@@ -16,7 +16,6 @@ What a file holds becomes 8 bits a channel, of one channel or three, and a squar
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fmtutor.images.checkpoint import sha256_of
 from fmtutor.images.data import ImageData
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Folder:
     def sha256(self) -> str:
         """Return a hash of the names and lengths of all files: other files have another one."""
         listed = [(p.relative_to(self.path).as_posix(), p.stat().st_size) for p, _ in self._all()]
-        return hashlib.sha256(repr(listed).encode()).hexdigest()
+        return sha256_of(repr(listed).encode())
 
     def _all(self) -> tuple[tuple[Path, int], ...]:
         return self.train + self.test

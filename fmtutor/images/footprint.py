@@ -235,31 +235,31 @@ def footprint_table(
     flops: float = 4e14,
     links: Mapping[str, float] = LINKS,
 ) -> str:
-    """Return a table of what each device holds and sends, a line for each size, number and method.
+    """Return a table in Markdown: what each device holds and sends, how long that takes.
+
+    A line for each size, number of devices and method. What is held leaves the activations out.
 
     Args:
         plan: How the networks are trained; the table varies its devices and its method.
         sizes: The networks.
         devices: The numbers of devices.
-        memory: Bytes of a device, for the largest batch.
+        memory: Bytes of a device, which decides how many pictures it takes at a time.
         flops: Operations of a device in a second, as it reaches them.
         links: Bytes a second that a device can send.
 
     Chapter: scale
     """
-    parts = ("weights", "gradients", "optimizer", "average", "copies")
-    head = ["network", "devices", "parallel", *(f"{p} GB" for p in parts), "most pictures"]
-    rows = [[*head, "sent GB", "computes ms", *(f"{name} ms" for name in links)]]
+    head = ["weights", "on", "", "holds, GB", "takes", "sends, GB", "computes, ms"]
+    rows = [[*head, *(f"{name}, ms" for name in links)]]
+    rows.append(["---", "---:", "---", *("---:" for _ in rows[0][3:])])
     for name, size in sizes.items():
         for n in devices:
             for parallel in ("ddp", "fsdp") if n > 1 else ("ddp",):
                 this = replace(plan, devices=n, parallel=parallel)
-                held = footprint(size, this)
-                row = [name, str(n), parallel if n > 1 else "-"]
-                row += [f"{getattr(held, part) / 1e9:.2f}" for part in parts]
-                row += [str(largest_batch(size, this, memory)), f"{held.sent / 1e9:.2f}"]
-                row += [f"{1e3 * held.flops / flops:.1f}"]
-                rows.append(row + [f"{1e3 * held.sent / link:.1f}" for link in links.values()])
-    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(x.rjust(w) for x, w in zip(row, wide, strict=True)) for row in rows)
-    return "\n".join(lines)
+                part = footprint(size, this)
+                seconds = [part.flops / flops, *(part.sent / link for link in links.values())]
+                row = [name, str(n), parallel if n > 1 else ""]
+                row += [f"{(part.held - part.activations) / 1e9:.1f}"]
+                row += [str(largest_batch(size, this, memory)), f"{part.sent / 1e9:.1f}"]
+                rows.append(row + [f"{1e3 * x:.0f}" for x in seconds])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

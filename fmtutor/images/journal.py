@@ -15,8 +15,7 @@ from torch import Tensor
 from fmtutor.images.batches import autocast, batch_loss
 from fmtutor.images.checkpoint import as_json, write_atomically
 from fmtutor.images.config import TrainConfig, learning_rate
-from fmtutor.images.data import ImageData, balanced
-from fmtutor.images.latents import decoder_of
+from fmtutor.images.data import ImageData, balanced, to_uint8
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
 from fmtutor.images.processes import Ranks, mean_over_ranks
 from fmtutor.images.run import Run
@@ -108,20 +107,19 @@ def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
     return round(total.item() / len(rows), 5)
 
 
-def draw_grid(run: Run, path: Path | None) -> None:
+def draw_grid(run: Run, path: Path | None, decode: Callable[[Tensor], Tensor] = to_uint8) -> None:
     """Write a grid of samples of the averaged network to a PNG file, from the same noise always.
 
     Args:
         run: The run; with classes each column is one, eight pictures of it.
         path: The file; None draws for the sake of those that hold other parts of the network.
+        decode: Makes pictures, uint8, of what the network draws.
 
     Chapter: images
     """
     shown = shown_classes(run.model.classes)
     columns = len(shown) or 10
     labels = shown.repeat(8) if len(shown) else None
-    device = next(run.average.parameters()).device
-    decode = decoder_of(run.metadata, device=device)
     pictures = draw_pictures(run.average, labels, count=8 * columns, decode=decode)
     if path is not None:
         path.parent.mkdir(exist_ok=True)

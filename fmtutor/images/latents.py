@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmtutor.images.checkpoint import autoencoder_file, load_autoencoder
+from fmtutor.images.checkpoint import autoencoder_file, load_autoencoder, sha256_of
 from fmtutor.images.data import ImageData, to_float, to_uint8
 from fmtutor.networks import Autoencoder
 
@@ -87,6 +86,8 @@ def standardise(model: Autoencoder, pixels: Tensor) -> None:
 def encoded(data: ImageData, file: str, device: torch.device | str = "cpu") -> ImageData:
     """Return a data set of pictures as the latents of an autoencoder, which it then names.
 
+    One that came as latents is returned as it is, with the place where the autoencoder lies now.
+
     Args:
         data: The data set.
         file: The autoencoder's file, as `load_autoencoder` takes it.
@@ -94,12 +95,12 @@ def encoded(data: ImageData, file: str, device: torch.device | str = "cpu") -> I
 
     Raises:
         ValueError: If the data set has pictures of other channels or another size than it takes, or
-            latents instead of pictures.
+            latents of another autoencoder.
 
     Chapter: scale
     """
     if data.autoencoder is not None:
-        raise ValueError(f"{data.name} came as latents already, of {data.autoencoder['file']}")
+        return replace(data, autoencoder=_known(file, data.autoencoder, data.name))
     model, _ = load_autoencoder(file, device)
     train, test = (encode_all(model, pixels) for pixels in (data.train, data.test))
     # A mirrored picture has other latents than its latents, mirrored.
@@ -125,14 +126,20 @@ def decoder_of(
     expected = about.get("autoencoder")
     if expected is None:
         return to_uint8
-    given = identity(file or expected["file"])
-    if given["sha256"] != expected["sha256"]:
-        raise ValueError(
-            f"the network knows the latents of another autoencoder than {given['file']}: "
-            f"expected SHA-256 {expected['sha256']}, but {given['sha256']} came"
-        )
+    given = _known(file or expected["file"], expected, "the network")
     model, _ = load_autoencoder(given["file"], device)
     return lambda latents: decode_all(model, latents)
+
+
+def _known(file: str, expected: Mapping[str, str], who: str) -> dict[str, str]:
+    """Return the identity of an autoencoder's file, if it is the expected one, wherever it lies."""
+    given = identity(file)
+    if given["sha256"] != expected["sha256"]:
+        raise ValueError(
+            f"{who} knows the latents of another autoencoder than {given['file']}: "
+            f"expected SHA-256 {expected['sha256']}, but {given['sha256']} came"
+        )
+    return given
 
 
 def identity(file: str) -> dict[str, str]:
@@ -146,4 +153,4 @@ def identity(file: str) -> dict[str, str]:
     path = autoencoder_file(file)
     if not path.is_file():
         raise FileNotFoundError(f"there is no autoencoder {path}")
-    return {"file": str(file), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"file": str(file), "sha256": sha256_of(path.read_bytes())}

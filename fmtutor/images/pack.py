@@ -14,21 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fmtutor.checking import check_labels
-from fmtutor.images.checkpoint import write_atomically
+from fmtutor.images.checkpoint import load_autoencoder, sha256_of, write_atomically
 from fmtutor.images.chunks import Rows, begin_packing, little_endian, write_file
 from fmtutor.images.data import ImageData
 from fmtutor.images.datasets import find_directory, load_images
 from fmtutor.images.folder import list_folder, read_pictures
+from fmtutor.images.latents import encode_all, identity
 from fmtutor.images.packed import (
     DTYPES,
     MANIFEST,
     PARTS,
     UNFINISHED,
     Manifest,
-    sha256_of,
 )  # fmt: skip
 
 __all__ = ["pack_arrays", "pack_images"]
@@ -44,8 +45,8 @@ def pack_images(
     size: int = 32,
     flip: bool = False,
     channels: int = 0,
-    encode: Callable[[Tensor], Tensor] | None = None,
-    autoencoder: Mapping[str, str] | None = None,
+    autoencoder: str | None = None,
+    device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> Manifest:
     """Pack a data set of `load_images`; a folder is decoded picture by picture.
@@ -57,9 +58,9 @@ def pack_images(
         size: Side to which the middle square of a folder's pictures is scaled.
         flip: Whether the pictures of a folder may be mirrored.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
-        encode: Makes latents of pictures, uint8 `[b c h w]`, which are packed in their place, and
-            not to be mirrored.
-        autoencoder: What makes them: its file and its SHA-256.
+        autoencoder: File of an autoencoder whose latents, in float16, are packed in the place of
+            the pictures.
+        device: Where it encodes.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -69,10 +70,14 @@ def pack_images(
         FileExistsError: If there is a packed set in the directory, or something else.
         FileNotFoundError: If there is no such data set.
         OSError: If the disk is too small.
-        ValueError: If the data set is none, or an interrupted packing was one of other data.
+        ValueError: If the data set is none or latents already, latents are to be mirrored, or an
+            interrupted packing was one of other data.
 
     Chapter: scale
     """
+    if flip and autoencoder is not None:
+        raise ValueError("flip is for pictures: mirrored latents are not those of mirrored ones")
+    encode, made_by = _encoder(autoencoder, device)
     labels: Mapping[str, Tensor]
     about = {"data": name}
     if name == "folder":
@@ -83,17 +88,18 @@ def pack_images(
         classes = folder.classes
     else:
         data = load_images(name, data_dir=data_dir, flip=flip)
+        if data.autoencoder is not None:
+            raise ValueError(f"{data_dir} holds packed latents already")
         labels = {"train": data.train_labels, "test": data.test_labels}
         known, pictures = data.name, partial(_rows_of, data)
         classes, flip = data.classes, data.flip
 
     def rows(part: str, start: int, stop: int) -> Tensor:
-        found = pictures(part, start, stop)
-        return found if encode is None else encode(found)
+        return encode(pictures(part, start, stop))
 
     return pack_arrays(
-        out, rows, labels, name=known, classes=classes, flip=flip and encode is None,
-        autoencoder=autoencoder, about=about, progress=progress,
+        out, rows, labels, name=known, classes=classes, flip=flip and made_by is None,
+        autoencoder=made_by, about=about, progress=progress,
     )  # fmt: skip
 
 
@@ -187,6 +193,16 @@ def _describe(
     }
     shape, chunk = tuple(first.shape[1:]), max(1, min(CHUNK_ROWS, CHUNK_BYTES // row))
     return Manifest(name, classes, flip, autoencoder, dtype, shape, chunk, files, about)
+
+
+def _encoder(
+    file: str | None, device: torch.device | str
+) -> tuple[Callable[[Tensor], Tensor], dict[str, str] | None]:
+    """Return what is packed of pictures, and what made it: latents in 16 bits, or as they are."""
+    if file is None:
+        return lambda pictures: pictures, None
+    model, _ = load_autoencoder(file, device)
+    return lambda pictures: encode_all(model, pictures).half(), identity(file)
 
 
 def _rows_of(data: ImageData, part: str, start: int, stop: int) -> Tensor:

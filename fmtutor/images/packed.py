@@ -25,7 +25,6 @@ The files are mapped for reading only: who writes into such a tensor ends the pr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import mmap
@@ -40,10 +39,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from fmtutor.images.checkpoint import sha256_of
 from fmtutor.images.data import ImageData
 
 __all__ = [
-    "DTYPES", "Manifest", "ask_for", "load_packed", "read_manifest", "sha256_of", "verify_packed",
+    "DTYPES", "Manifest", "ask_for", "load_packed", "read_manifest", "verify_packed",
 ]  # fmt: skip
 
 FORMAT = "fmtutor.packed 1"
@@ -212,11 +212,6 @@ def ask_for(pixels: Tensor, rows: Tensor) -> None:
     for row in rows.tolist():
         start = row * length // mmap.PAGESIZE * mmap.PAGESIZE
         mapping.madvise(mmap.MADV_WILLNEED, start, (row + 1) * length - start)
-
-
-def sha256_of(content: bytes) -> str:
-    """Return the SHA-256 of bytes, in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _check_length(path: Path, manifest: Manifest) -> int:

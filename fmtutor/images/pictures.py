@@ -106,7 +106,7 @@ def guided_field(
         v = conditioned(model, labels)
         # A guide is asked for the same label, the network itself for none.
         other = model if guide is None else conditioned(guide, labels)
-    weight = scale if within == (0, 1) else interval(scale, *within)
+    weight = scale if scale == 1 or within == (0, 1) else interval(scale, *within)
     return guided(v, other, weight, rescale=rescale)
 
 

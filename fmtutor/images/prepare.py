@@ -11,7 +11,6 @@ from fmtutor.images.batches import seed_of
 from fmtutor.images.config import TrainConfig
 from fmtutor.images.data import ImageData, check_images
 from fmtutor.images.journal import begin_log, describe_machine, tell
-from fmtutor.images.latents import decoder_of
 from fmtutor.images.parallel import crew_of, is_sharded
 from fmtutor.images.processes import Ranks, by_first
 from fmtutor.images.run import Run, new_run, newest_checkpoint, save_run
@@ -35,8 +34,7 @@ def network_config(config: TrainConfig, data: ImageData) -> Any:
 def check_fit(config: TrainConfig, data: ImageData, ranks: Ranks) -> None:
     """Refuse data that is none, and a batch that it cannot fill or that cannot be shared."""
     check_images(data)
-    decoder_of({"autoencoder": data.autoencoder})  # a grid of samples will ask for it
-    if data.autoencoder and (data.flip or config.flip or config.augment or config.dequantise):
+    if data.autoencoder and (config.flip or config.augment or config.dequantise):
         raise ValueError("flip, augment and dequantise are for pixels, but latents came")
     if config.batch_size > len(data.train):
         raise ValueError(

@@ -91,10 +91,18 @@ def _refuse_other_settings(
 ) -> None:
     before, now = (_flat(read_config(about["train"])) for about in (stored, given))
     for key, value in before.items():
+        if key == "autoencoder":  # known by what it holds, below, wherever it lies
+            continue
         if now.get(key) != value and key not in free:
             hint = "; --reschedule allows it" if key in SCHEDULE else ""
             raise ValueError(f"the run in {out} has {key} = {value}, but {now.get(key)} came{hint}")
-    for key in ("classes", "pictures", "autoencoder", "sha256"):
+    made_by = [(about.get("autoencoder") or {}).get("sha256") for about in (stored, given)]
+    if made_by[0] != made_by[1]:
+        raise ValueError(
+            f"the run in {out} has autoencoder {stored.get('autoencoder')}, "
+            f"but {given['autoencoder']} came"
+        )
+    for key in ("classes", "pictures", "sha256"):
         if stored.get(key, given[key]) != given[key]:
             raise ValueError(f"the run in {out} has {key} {stored[key]}, but {given[key]} came")
 

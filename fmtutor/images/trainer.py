@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,8 +23,9 @@ from fmtutor.images.batches import (
     step_rows,
 )  # fmt: skip
 from fmtutor.images.config import TrainConfig, learning_rate
-from fmtutor.images.data import ImageData
+from fmtutor.images.data import ImageData, to_uint8
 from fmtutor.images.journal import Listener, Stretch, draw_grid, due, loss_on_test, tell
+from fmtutor.images.latents import decoder_of
 from fmtutor.images.parallel import crew_of, whole
 from fmtutor.images.prepare import (
     begin_run,
@@ -122,14 +124,17 @@ def train(
             restore_run(run, out, reschedule=reschedule)
         elif weights is not None:
             start_from(run, Path(weights))
+        crew = crew_of(run.model, ranks)
+        # Latents whose autoencoder is not there are refused before anything is written.
+        decode = decoder_of(run.metadata, device=ranks.device) if crew else to_uint8
         prepare_folder(run, out, ranks, bool(resume))
         bar = tqdm(
             desc="train", total=config.steps, initial=run.step,
             disable=not progress or ranks.rank > 0,
         )  # fmt: skip
         with bar, catch_signals() as signals:
-            _train(run, config, data, out, ranks, signals, bar, listen)
-        if crew := crew_of(run.model, ranks):
+            _train(run, config, data, out, ranks, signals, bar, listen, decode)
+        if crew:
             save_average(run, out / "model.safetensors", crew)
         return run.average
 
@@ -177,6 +182,7 @@ def _train(
     signals: list[int],
     bar: tqdm[NoReturn],
     listen: Listener | None,
+    decode: Callable[[Tensor], Tensor],
 ) -> None:
     net, pictures = shared_network(run, config, ranks), on_device(data, config, ranks.device)
     generator = torch.Generator(device=ranks.device)
@@ -201,7 +207,7 @@ def _train(
             measured = {"step": run.step, "test_loss": loss_on_test(run, config, data)}
             tell(measured, out, ranks, listen)
             picture = out / "samples" / f"step-{run.step:07d}.png"
-            draw_grid(run, picture if ranks.rank == 0 else None)
+            draw_grid(run, picture if ranks.rank == 0 else None, decode)
         if ("save" in now_due or stop) and crew:
             save_run(run, out, crew)
         if stop:
