@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -291,10 +292,17 @@ def test_the_precision_is_that_of_the_device(monkeypatch, precision, device, abl
         assert not including_emulation
         return able
 
+    def autocast(*args):
+        asked.append(args)
+        return nullcontext()
+
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(torch, "autocast", lambda *args: asked.append(args))
-    batches.autocast(replace(CONFIG, precision=precision), torch.device(device))
+    monkeypatch.setattr(torch, "autocast", autocast)
+    fused = torch.backends.cuda.flash_sdp_enabled
+    with batches.autocast(replace(CONFIG, precision=precision), torch.device(device)):
+        assert fused() == (not half or device == "cuda")
     assert asked == ([(device, torch.bfloat16)] if half else [])
+    assert fused()
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
