@@ -25,6 +25,8 @@ LEVELS = {
     "networks": 2,
     "solvers": 2,
     "oracles": 3,
+    "jumps": 4,
+    "finite_law": 5,
     "couplings": 3,
     "continuity": 3,
     "guidance": 3,
