@@ -1,11 +1,13 @@
 """Right answers to every exercise, each written another way than the exercise's reference."""
 
+import itertools
 import math
 
 import torch
 from scipy.optimize import linear_sum_assignment
 
 from fmtutor import CondOT, EmpiricalField, divergence, sample
+from fmtutor.jumps import sample_tokens
 
 
 def turn(x):
@@ -384,6 +386,27 @@ def pictures_that_fit(weights, devices, memory, picture):
     return max(0, math.floor((memory - held) / picture))
 
 
+# discrete
+
+
+def rates_by_hand(x, posterior, kappa, d_kappa):
+    rates = posterior * (d_kappa / (1 - kappa))
+    return rates.scatter(2, x[..., None], rates.gather(2, x[..., None]) - d_kappa / (1 - kappa))
+
+
+def equal_by_counting(k, N):
+    """Go through the steps of three tokens, each as likely."""
+    right = 0.0
+    for steps in itertools.product(range(N), repeat=3):
+        right += k ** (1 - steps.count(min(steps)))
+    return right / N**3
+
+
+def filled(logits, given, path, steps, seed):
+    x0 = given.masked_fill(given < 0, path.tokens)  # what is no mask stays by itself
+    return sample_tokens(logits, x0, path, steps=steps, seed=seed)
+
+
 # training
 
 
@@ -537,6 +560,9 @@ RIGHT = {
     "sampling.grade_drift": drift,
     "sampling.grade_left": lambda b, c: 1 - b[c < 1].sum(),
     "sampling.grade_steps": steps_needed,
+    "discrete.grade_equal_share": equal_by_counting,
+    "discrete.grade_fill": filled,
+    "discrete.grade_rate": rates_by_hand,
     "scale.grade_average": gradient_of_one,
     "scale.grade_block": modulated,
     "scale.grade_fit": pictures_that_fit,
