@@ -56,6 +56,11 @@ FIGURES = {
         {},
         {"time": 0.5, "clock": "shifted", "ratio": 2, "detail": False, "garment": 3, "seed": 4},
     ),
+    "JumpExplorer": (
+        {},
+        {"law": "moons", "source": "uniform", "schedule": "late", "steps": 4, "time": 0.5},
+        {"renewal": 5.0, "seed": 3},
+    ),
     "GuidanceExplorer": (
         {"particles": 100},
         {"time": 0.5, "scale": 6.0, "label": "2", "particles": 50, "arrows": True},

@@ -32,6 +32,7 @@ KEY = """
 FIGURES = {
     "continuity": [widgets.ContinuityExplorer],
     "couplings": [widgets.CouplingExplorer],
+    "discrete": [widgets.JumpExplorer],
     "diffusion": [widgets.DiffusionExplorer],
     "guidance": [widgets.GuidanceExplorer],
     "images": [widgets.DigitPainter],

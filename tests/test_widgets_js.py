@@ -34,7 +34,7 @@ from fmtutor.data import DATASETS, cluster_means
 from fmtutor.exponential import sample_exponential
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
-from fmtutor.widgets import digit_painter, flow_player, resolutions, schedules
+from fmtutor.widgets import digit_painter, flow_player, jump_explorer, resolutions, schedules
 from fmtutor.widgets.base import joined_module
 from fmtutor.widgets.packing import (
     pack_bytes,
@@ -342,6 +342,34 @@ def resolution_cases():
     }
 
 
+def token_case(name, source, schedule, renewal):
+    """The exact chain of pairs: its law, posteriors, and what steps draw."""
+    figure = widgets.JumpExplorer(law=name, source=source, schedule=schedule, renewal=renewal)
+    law, path = jump_explorer.LAWS[name], figure.path
+    x = torch.tensor([[0, 3], [path.states - 1, 4], [path.states - 1, path.states - 1]])
+    told = path.posterior(law.posterior(path)(x, torch.full((3,), 0.6, dtype=DOUBLE)), x)
+    times = torch.linspace(0, 1, 4, dtype=DOUBLE)
+    return {
+        "table": law.table.flatten(),
+        "settings": {"masked": path.masked, "schedule": schedule, "renewal": renewal},
+        "law": law.at(path, 0.6).flatten(),
+        "x": x,
+        "posteriors": told,
+        "propagated": law.propagated(path, times, renewal=renewal).flatten(),
+        "error": figure.error(3),
+        "formula": figure.formula(3),
+    }
+
+
+def token_cases():
+    return [
+        token_case("moons", "mask", "late", 0.0),
+        token_case("moons", "uniform", "cosine", 3.0),
+        token_case("two equal tokens", "mask", "straight", 4.0),
+        token_case("checkerboard", "uniform", "straight", 0.0),
+    ]
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -350,6 +378,7 @@ def half_case():
 def write_fixtures(file):
     methods = [("euler", 10), ("midpoint", 7), ("heun", 8), ("rk4", 5)]
     fixtures = {
+        "tokens": token_cases(),
         "random": [random_case(seed) for seed in (0, 1, 2**32 - 1, 20_261_122)],
         "networks": [
             network_case("two by sixteen", width=16, depth=2),
