@@ -14,7 +14,8 @@ from torch import Tensor
 from fmtutor.checking import check_points
 from fmtutor.jumps import draw, jump_kernel
 from fmtutor.notation import Field, Time
-from fmtutor.paths.discrete import MixturePath, check_tokens
+from fmtutor.paths import MixturePath
+from fmtutor.paths.discrete import check_tokens
 
 __all__ = ["FiniteLaw", "product_of_marginals", "total_variation"]
 
@@ -34,7 +35,7 @@ class FiniteLaw:
         ValueError: If the table has axes of different lengths, or negative or no probabilities.
 
     Example:
-        >>> from fmtutor.paths.discrete import MixturePath
+        >>> from fmtutor.paths import MixturePath
         >>> law = FiniteLaw(torch.eye(3))  # two equal tokens
         >>> law.at(MixturePath(3), 0.5)[3, 3]  # both are still masks
         tensor(0.2500, dtype=torch.float64)

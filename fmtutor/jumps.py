@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fmtutor.checking import as_generator, check_callable, check_cond, check_points
 from fmtutor.notation import Field, PathSample, conditioned
-from fmtutor.paths.discrete import MixturePath, check_tokens
+from fmtutor.paths import MixturePath
+from fmtutor.paths.discrete import check_tokens
 from fmtutor.solvers import time_grid
 
 __all__ = ["bits_bound", "cross_entropy", "draw", "jump_kernel", "only_masked", "sample_tokens"]
@@ -58,7 +59,7 @@ def only_masked(mask: int) -> Callable[[PathSample], Tensor]:
     """Return the target that asks for the data's token where there is a `mask`, a `Target`.
 
     Example:
-        >>> from fmtutor.paths.discrete import MixturePath
+        >>> from fmtutor.paths import MixturePath
         >>> path, x1 = MixturePath(5), torch.tensor([[3, 1, 4]])
         >>> only_masked(5)(path.sample(path.noise(x1), x1, 0.0))
         tensor([[3, 1, 4]])
@@ -183,7 +184,7 @@ def sample_tokens(
     Reference: gat2024, campbell2024
 
     Example:
-        >>> from fmtutor.paths.discrete import MixturePath
+        >>> from fmtutor.paths import MixturePath
         >>> path, law = MixturePath(2), torch.tensor([0.0, 1.0]).log()
         >>> x0 = path.noise(torch.zeros(3, 4, dtype=torch.long))
         >>> sample_tokens(lambda x, t: law.expand(*x.shape, 2), x0, path, steps=2).unique()

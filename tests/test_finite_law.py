@@ -6,7 +6,7 @@ from torch.autograd.functional import jacobian
 
 from fmtutor.finite_law import FiniteLaw, product_of_marginals, total_variation
 from fmtutor.jumps import sample_tokens
-from fmtutor.paths.discrete import CosineSchedule, MixturePath, Power
+from fmtutor.paths import CosineSchedule, MixturePath, Power
 
 PATHS = [
     MixturePath(5, masked, schedule)

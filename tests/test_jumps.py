@@ -15,7 +15,7 @@ from fmtutor.jumps import (
     only_masked,
     sample_tokens,
 )
-from fmtutor.paths.discrete import MixturePath, Power
+from fmtutor.paths import MixturePath, Power
 
 PATH = MixturePath(4)
 X0 = PATH.noise(torch.zeros(6, 3, dtype=torch.long))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from fmtutor.paths.discrete import CosineSchedule, MixturePath, Power, check_tokens
+from fmtutor.paths import CosineSchedule, MixturePath, Power
+from fmtutor.paths.discrete import check_tokens
 
 SCHEDULES = [Power(), Power(2.0), Power(0.5), CosineSchedule()]
 X1 = torch.tensor([[0, 3, 1], [2, 2, 0]])

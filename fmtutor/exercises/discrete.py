@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 from fmtutor.exercises.grading import Exercise, grader, uniform
 from fmtutor.jumps import sample_tokens
 from fmtutor.notation import Field
-from fmtutor.paths.discrete import MixturePath
+from fmtutor.paths import MixturePath
 
 __all__ = ["grade_equal_share", "grade_fill", "grade_rate"]
 

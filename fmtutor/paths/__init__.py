@@ -4,14 +4,18 @@ from fmtutor.notation import PathSample
 from fmtutor.paths.affine import AffinePath, CondOT, Cosine, VariancePreserving
 from fmtutor.paths.bridge import BridgePath
 from fmtutor.paths.diffusion import Karras, SubVariancePreserving, VarianceExploding
+from fmtutor.paths.discrete import CosineSchedule, MixturePath, Power
 
 __all__ = [
     "AffinePath",
     "BridgePath",
     "CondOT",
     "Cosine",
+    "CosineSchedule",
     "Karras",
+    "MixturePath",
     "PathSample",
+    "Power",
     "SubVariancePreserving",
     "VarianceExploding",
     "VariancePreserving",

@@ -13,7 +13,8 @@ from torch import Tensor
 from fmtutor.data import moons
 from fmtutor.finite_law import FiniteLaw, product_of_marginals, total_variation
 from fmtutor.jumps import sample_tokens
-from fmtutor.paths.discrete import CosineSchedule, MixturePath, Power, Schedule
+from fmtutor.paths import CosineSchedule, MixturePath, Power
+from fmtutor.paths.discrete import Schedule
 from fmtutor.plotting import COLORS
 from fmtutor.widgets.base import Finite, LiveFigure, one_of
 

@@ -65,7 +65,7 @@ function build(fig) {
     const shades = new Float64Array(states * states);
     // Rows of the picture are second tokens.
     law.forEach((p, i) => (shades[(i % states) * states + Math.floor(i / states)] = Math.sqrt(p)));
-    drawHeat(plane, shades, states, { alpha: 0.6 });
+    drawHeat(plane, shades, states, { alpha: 0.6, smooth: false });
     for (let i = 1; i < states; i++) {
       const style = { color: fig.theme.faint, width: i === chain.tokens ? 1.6 : 0.4 };
       plane.line([i, 0, i, states], style);
