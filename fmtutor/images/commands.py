@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmtutor.images.config import PRESETS, TrainConfig, read_config
+from fmtutor.images.config import PRESETS, TrainConfig, acts, read_config
 from fmtutor.images.evaluation import EvaluationConfig, steps_for
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
@@ -42,6 +42,8 @@ def run_train(args: argparse.Namespace) -> int:
     try:
         with join_processes(getattr(args, "device", None)) as ranks:
             data = _shared_data(config, getattr(args, "data_dir", None), ranks)
+            if data.flip and not getattr(args, "flip", True):
+                raise ValueError(f"no-flip came, but {config.data} is always mirrored")
             with _board(out, hasattr(args, "tensorboard")) as listen:
                 train(
                     config, data, out, resume=resume, reschedule=hasattr(args, "reschedule"),
@@ -169,6 +171,10 @@ def train_settings(args: argparse.Namespace, base: TrainConfig | str) -> TrainCo
     said = {k: v for k, v in vars(args).items() if k in described.difference(FROM_DATA)}
     same = given.get("network", config.network) == config.network
     given["architecture"] = {**(config.architecture if same else {}), **said}
+    settings = vars(config) | given
+    for field in fields(config):  # what only the preset has said must not stand in the way
+        if not acts(field.name, settings):
+            given.setdefault(field.name, field.default)
     try:
         return replace(config, **given)
     except ValueError as error:
@@ -206,9 +212,9 @@ def _data_of(model: PictureNetwork, about: dict[str, Any], data_dir: Path | None
     from fmtutor.images.datasets import load_images
 
     config = read_config(about["train"])
-    size, channels = model.config.size, model.config.channels if config.data == "folder" else 0
-    if about.get("autoencoder"):  # those of the network are of latents
-        size, channels = config.size, config.channels
+    size, channels = config.size, config.channels
+    if config.data == "folder" and not about.get("autoencoder"):
+        size, channels = model.config.size, model.config.channels
     data = load_images(
         config.data, data_dir=data_dir, size=size, flip=config.flip, channels=channels
     )

@@ -14,12 +14,21 @@ __all__ = [
     "PRESETS",
     "EvaluationConfig",
     "TrainConfig",
+    "acts",
     "learning_rate",
     "read_config",
     "steps_for",
 ]
 
 POSITIVE = "size steps batch_size accumulate lr times_std shift log_every sample_every save_every"
+ACTS = {
+    "size": ("data", "folder"), "channels": ("data", "folder"), "flip": ("autoencoder", ""),
+    "augment": ("autoencoder", ""), "dequantise": ("autoencoder", ""),
+    "label_dropout": ("conditional", True), "times_mean": ("times", "logit-normal"),
+    "times_std": ("times", "logit-normal"),
+}  # fmt: skip
+"""Settings that act only where another one has this value."""
+
 DIGITS = {"width": 24, "mults": (1, 2), "attention": (4,)}
 
 
@@ -32,7 +41,8 @@ class TrainConfig:
         size: Side to which the middle square of a folder's pictures is scaled; other data sets
             have their own.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
-        flip: Whether to mirror pictures at random; those of cifar10 always are.
+        flip: Whether to mirror pictures at random; those of cifar10 always are, and packed ones if
+            they were packed with it.
         augment: Pixels by which pictures are moved at random, at most, along either side; the
             border is repeated.
         dequantise: Whether to add noise of one grey level to the pixels, uniform.
@@ -71,7 +81,7 @@ class TrainConfig:
         save_every: Steps between two checkpoints.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of its range, or is said where it would not act.
 
     Chapter: images
     """
@@ -145,14 +155,19 @@ class TrainConfig:
                 "augment must be at least 0 and times_mean finite, "
                 f"but {self.augment} and {self.times_mean} came"
             )
-        if self.autoencoder and (self.flip or self.augment or self.dequantise):
-            raise ValueError("flip, augment and dequantise are for pixels: leave autoencoder out")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(
                 f"precision must be auto, float32 or bfloat16, but {self.precision!r} came"
             )
         if self.parallel not in ("ddp", "fsdp"):
             raise ValueError(f"parallel must be ddp or fsdp, but {self.parallel!r} came")
+        for name, (other, needed) in ACTS.items():
+            value, met = getattr(self, name), getattr(self, other)
+            if met != needed and value not in (0, getattr(TrainConfig, name)):
+                raise ValueError(
+                    f"{name} = {value} would not act: that needs {other} = {needed!r}, "
+                    f"but {met!r} came"
+                )
         object.__setattr__(self, "architecture", architecture(self.network, self.architecture))
 
 
@@ -160,6 +175,7 @@ def read_config(stored: Mapping[str, Any]) -> TrainConfig:
     """Return the settings that a run has written, as they are in its metadata.
 
     Runs of the first edition have those of the U-Net among the others, and pictures in colours.
+    What was said where it did not act is left out.
 
     Chapter: images
     """
@@ -168,8 +184,18 @@ def read_config(stored: Mapping[str, Any]) -> TrainConfig:
         known = architecture("unet", {})
         given["architecture"] = {name: given[name] for name in known if name in given}
         given["channels"] = 3 if given.get("data") == "folder" else 0
-    names = {field.name for field in fields(TrainConfig)}
-    return TrainConfig(**{name: value for name, value in given.items() if name in names})
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    known = {name: value for name, value in given.items() if name in defaults}
+    return TrainConfig(**{k: v for k, v in known.items() if acts(k, defaults | known)})
+
+
+def acts(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a setting can act among the others, all of a `TrainConfig` by their names.
+
+    Chapter: images
+    """
+    other, needed = ACTS.get(name, (name, settings[name]))
+    return bool(settings[other] == needed)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
