@@ -81,12 +81,10 @@ def test_the_run_goes_where_its_preset_says(tmp_path, monkeypatch):
     seen = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trainer, "train", lambda *args, **options: seen.append((args, options)))
-    asked = []
+    asked, mirrored = [], replace(load_images("digits"), flip=True)
     monkeypatch.setattr(
         "fmtutor.images.datasets.load_images",
-        lambda name, **given: (
-            asked.append((name, given)) or replace(load_images("digits"), flip=True)
-        ),
+        lambda name, **given: asked.append((name, given)) or mirrored,
     )
     command = "train --preset cifar10-gpu --data folder --data-dir d --size 64 --flip --device cpu"
     assert main([*command.split(), "--no-compile", "--seed", "3"]) == 0
