@@ -9,10 +9,11 @@ import pytest
 import torch
 from picture_runs import CONFIG, DATA, with_network
 
-from fmtutor.images import config as settings
+from fmtutor.images import presets
 from fmtutor.images.checkpoint import load_model, shipped_checkpoint
-from fmtutor.images.config import PRESETS, TrainConfig, learning_rate, read_config
+from fmtutor.images.config import TrainConfig, learning_rate, read_config
 from fmtutor.images.prepare import network_config
+from fmtutor.images.presets import PRESETS
 from fmtutor.networks import UNetConfig
 from fmtutor.networks.registry import NETWORKS
 
@@ -94,7 +95,7 @@ def test_the_presets_are_by_data_set_and_device():
 
 
 def test_the_presets_have_the_weights_that_are_said():
-    text = Path(settings.__file__).read_text("utf-8").partition("Millions of weights: ")[2]
+    text = Path(presets.__file__).read_text("utf-8").partition("Millions of weights: ")[2]
     numbers = dict(re.findall(r"([\w-]+-[cg]pu) (\d+(?:\.\d+)?)", text))
     assert numbers.keys() == PRESETS.keys()
     shapes = {"digits": (8, 1), "fashion-mnist": (28, 1), "cifar10": (32, 3)}

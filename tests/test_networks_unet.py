@@ -14,7 +14,7 @@ from picture_networks import (
 )
 
 from fmtutor.images.checkpoint import load_model, shipped_checkpoint
-from fmtutor.images.config import PRESETS
+from fmtutor.images.presets import PRESETS
 from fmtutor.networks import UNet, UNetConfig, unet
 from fmtutor.networks.unet import Attention, ResidualBlock
 

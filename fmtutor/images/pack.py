@@ -24,13 +24,7 @@ from fmtutor.images.data import ImageData
 from fmtutor.images.datasets import find_directory, load_images
 from fmtutor.images.folder import list_folder, read_pictures
 from fmtutor.images.latents import encode_all, identity
-from fmtutor.images.packed import (
-    DTYPES,
-    MANIFEST,
-    PARTS,
-    UNFINISHED,
-    Manifest,
-)  # fmt: skip
+from fmtutor.images.manifest import DTYPES, MANIFEST, PARTS, UNFINISHED, Manifest
 
 __all__ = ["pack_arrays", "pack_images"]
 
