@@ -45,8 +45,9 @@ class TrainConfig:
         augment: Pixels by which pictures are moved at random, at most, along either side; the
             border is repeated.
         dequantise: Whether to add noise of one grey level to the pixels, uniform.
-        autoencoder: File of the autoencoder in whose latents the run lives; fashion-mnist is the
-            one that comes with the package. Without one it lives in pixels.
+        autoencoder: File of the autoencoder in whose latents the run lives, which are never
+            mirrored; fashion-mnist is the one that comes with the package. Without one it lives in
+            pixels.
         conditional: Whether the network is told the class.
         network: The network: unet or transformer.
         architecture: Its settings, but for what the data decides; what is not said is its default.
@@ -69,7 +70,10 @@ class TrainConfig:
         shift: By how much the times are shifted, as to pictures of so many times the side: above 1
             nearer to the noise.
         seed: Seed of weights, order, noise and times.
-        precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that has it.
+        precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that has it. On a CPU
+            with instructions for it (AVX512-BF16, AMX) bfloat16 pays, too: a step of fashion-cpu
+            takes .6 of the time. Others emulate it, and take twice (AVX-512) to ten times (AVX2)
+            the time of float32, so auto leaves CPUs at float32.
         compile: Whether to compile the network.
         parallel: How several processes share the work: ddp, with the whole network in each; or
             fsdp, with a part of it in each, for one that is larger than a device.
