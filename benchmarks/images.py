@@ -30,7 +30,7 @@ from torch import Tensor
 
 from fmtutor import conditioned, sample
 from fmtutor.images.batches import on_device
-from fmtutor.images.config import PRESETS, TrainConfig
+from fmtutor.images.config import TrainConfig
 from fmtutor.images.data import ImageData, to_float, to_uint8
 from fmtutor.images.datasets import load_images
 from fmtutor.images.features import choose_features
@@ -39,6 +39,7 @@ from fmtutor.images.latents import decoder_of, encoded
 from fmtutor.images.measures import embed
 from fmtutor.images.pictures import draw_pictures
 from fmtutor.images.prepare import begin_run, shared_network
+from fmtutor.images.presets import PRESETS
 from fmtutor.images.run import ALONE
 from fmtutor.images.trainer import take_step, train
 

@@ -14,7 +14,7 @@ from picture_networks import (
 )
 
 from fmtutor.images.checkpoint import load_model, shipped_checkpoint
-from fmtutor.images.config import PRESETS
+from fmtutor.images.presets import PRESETS
 from fmtutor.networks import UNet, UNetConfig, unet
 from fmtutor.networks.unet import Attention, ResidualBlock
 
@@ -82,6 +82,33 @@ def test_the_sizes_that_are_promised():
     assert 0.3e6 < count(digits) < 0.35e6
     cifar = PRESETS["cifar10-gpu"].architecture
     assert 35e6 < count(UNetConfig(size=32, channels=3, classes=10, **cifar)) < 38e6
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_fused_kernels_of_a_gpu_take_what_attention_gives_them(monkeypatch, layout):
+    """The numbers of a token lie side by side; on a CPU, whose plain kernel is fast, as they come.
+
+    The meta device stands for the GPU.
+    """
+    given, usual = {}, torch.nn.functional.scaled_dot_product_attention
+
+    def noted(*parts):
+        given[parts[0].device.type] = parts
+        return usual(*parts)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    attention = Attention(8, heads=2).to(memory_format=layout)
+    # On the meta device a convolution does not keep the layout, as on a GPU it does.
+    attention.qkv.register_forward_hook(lambda *call: call[-1].contiguous(memory_format=layout))
+    x = torch.randn(3, 8, 5, 5).to(memory_format=layout)
+    attention(x)
+    attention.to("meta")(x.to("meta"))
+    first = layout is torch.contiguous_format
+    for place, on_cpu in zip(given["meta"], given["cpu"], strict=True):
+        assert place.shape == on_cpu.shape == (3, 2, 25, 4)
+        assert place.stride(-1) == 1
+        assert place.is_contiguous() == first  # nothing is copied without need
+        assert on_cpu.stride(-1) == (25 if first else 1)
 
 
 def test_channels_last_gives_the_same():

@@ -219,6 +219,10 @@ class Attention(nn.Module):
         q, k, v = rearrange(
             self.qkv(self.norm(x)), "b (three m c) h w -> three b m (h w) c", three=3, m=self.heads
         )
+        if x.device.type != "cpu" and q.stride(-1) != 1:
+            # With channels first. A GPU's fused kernels take numbers of a token that lie side by
+            # side; without, what is written for each pair of tokens costs more than the copy.
+            q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         found = functional.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out(rearrange(found, "b m (h w) c -> b (m c) h w", h=x.shape[2]))
         return x + out
