@@ -18,6 +18,7 @@ LEVELS = {
     "checking": 0,
     "notation": 1,
     "data": 2,
+    "words": 2,
     "paths": 2,
     "predictions": 3,
     "clocks": 4,
