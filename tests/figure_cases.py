@@ -35,7 +35,7 @@ CASES = {
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
     "DiffusionExplorer": Case({}, play="Sweep the schedule"),
     "ResolutionExplorer": Case({}, knobs=("time on the curves",), play="Let time run"),
-    "JumpExplorer": Case({}, play="Play"),
+    "TokenExplorer": Case({}, play="Play"),
     "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),
     # The learning rate tells in what is learned afterwards.
     "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),

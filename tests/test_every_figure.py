@@ -101,7 +101,7 @@ LIGHT_INK = f"""
 # They draw with the ink of the text.
 INKED = (
     "DiffusionExplorer",
-    "JumpExplorer",
+    "TokenExplorer",
     "PathExplorer",
     "PosteriorExplorer",
     "ResolutionExplorer",

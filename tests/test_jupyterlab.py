@@ -56,7 +56,7 @@ FIGURES = {
         {},
         {"time": 0.5, "clock": "shifted", "ratio": 2, "detail": False, "garment": 3, "seed": 4},
     ),
-    "JumpExplorer": (
+    "TokenExplorer": (
         {},
         {"law": "moons", "source": "uniform", "schedule": "late", "steps": 4, "time": 0.5},
         {"renewal": 5.0, "seed": 3},

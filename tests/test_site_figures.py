@@ -32,7 +32,7 @@ KEY = """
 FIGURES = {
     "continuity": [widgets.ContinuityExplorer],
     "couplings": [widgets.CouplingExplorer],
-    "discrete": [widgets.JumpExplorer],
+    "discrete": [widgets.TokenExplorer],
     "diffusion": [widgets.DiffusionExplorer],
     "guidance": [widgets.GuidanceExplorer],
     "images": [widgets.DigitPainter],

@@ -34,7 +34,7 @@ from fmtutor.data import DATASETS, cluster_means
 from fmtutor.exponential import sample_exponential
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
-from fmtutor.widgets import digit_painter, flow_player, jump_explorer, resolutions, schedules
+from fmtutor.widgets import digit_painter, flow_player, resolutions, schedules, token_explorer
 from fmtutor.widgets.base import joined_module
 from fmtutor.widgets.packing import (
     pack_bytes,
@@ -344,8 +344,8 @@ def resolution_cases():
 
 def token_case(name, source, schedule, renewal):
     """The exact chain of pairs: its law, posteriors, and what steps draw."""
-    figure = widgets.JumpExplorer(law=name, source=source, schedule=schedule, renewal=renewal)
-    law, path = jump_explorer.LAWS[name], figure.path
+    figure = widgets.TokenExplorer(law=name, source=source, schedule=schedule, renewal=renewal)
+    law, path = token_explorer.LAWS[name], figure.path
     x = torch.tensor([[0, 3], [path.states - 1, 4], [path.states - 1, path.states - 1]])
     told = path.posterior(law.posterior(path)(x, torch.full((3,), 0.6, dtype=DOUBLE)), x)
     times = torch.linspace(0, 1, 4, dtype=DOUBLE)

@@ -10,13 +10,13 @@ from fmtutor.widgets.digit_painter import DigitPainter
 from fmtutor.widgets.flow_player import FlowPlayer
 from fmtutor.widgets.gradient_explorer import GradientExplorer
 from fmtutor.widgets.guidance_explorer import GuidanceExplorer
-from fmtutor.widgets.jump_explorer import JumpExplorer
 from fmtutor.widgets.path_explorer import PathExplorer
 from fmtutor.widgets.playground import Playground
 from fmtutor.widgets.posterior_explorer import PosteriorExplorer
 from fmtutor.widgets.resolution_explorer import ResolutionExplorer
 from fmtutor.widgets.solver_lab import SolverLab
 from fmtutor.widgets.strip_explorer import StripExplorer
+from fmtutor.widgets.token_explorer import TokenExplorer
 
 __all__ = [
     "ContinuityExplorer",
@@ -26,11 +26,11 @@ __all__ = [
     "FlowPlayer",
     "GradientExplorer",
     "GuidanceExplorer",
-    "JumpExplorer",
     "PathExplorer",
     "Playground",
     "PosteriorExplorer",
     "ResolutionExplorer",
     "SolverLab",
     "StripExplorer",
+    "TokenExplorer",
 ]

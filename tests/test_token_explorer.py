@@ -17,8 +17,8 @@ from browsing import (
 )
 from traitlets import TraitError
 
-from fmtutor.widgets import JumpExplorer
-from fmtutor.widgets.jump_explorer import LAWS, PAIRS, SCHEDULES, SOURCES
+from fmtutor.widgets import TokenExplorer
+from fmtutor.widgets.token_explorer import LAWS, PAIRS, SCHEDULES, SOURCES
 
 MASKED = r"^step {} of {}, κ = .*, formula \d"
 
@@ -43,10 +43,10 @@ def same(page, figure):
 
 
 def test_the_defaults_and_what_can_be_set():
-    figure = JumpExplorer()
+    figure = TokenExplorer()
     figure.steps = 4
     assert repr(figure) == (
-        "JumpExplorer(law='two equal tokens', renewal=0, schedule='straight', seed=0, "
+        "TokenExplorer(law='two equal tokens', renewal=0, schedule='straight', seed=0, "
         "source='mask', steps=4, time=1)"
     )
 
@@ -67,17 +67,17 @@ def test_the_defaults_and_what_can_be_set():
 )
 def test_bad_values_are_refused(bad, says):
     with pytest.raises(TraitError, match=says):
-        JumpExplorer(**bad)
+        TokenExplorer(**bad)
 
 
 def test_the_theorem_holds_in_it():
     for law in LAWS:
         for schedule in SCHEDULES:
-            figure = JumpExplorer(law=law, schedule=schedule)
+            figure = TokenExplorer(law=law, schedule=schedule)
             for steps in (1, 3, 32):
                 assert figure.error(steps) == pytest.approx(figure.formula(steps), rel=1e-9)
-    assert JumpExplorer().formula(2) == pytest.approx(0.45)
-    assert JumpExplorer(renewal=20.0).error(32) > 1.5 * JumpExplorer().formula(32)
+    assert TokenExplorer().formula(2) == pytest.approx(0.45)
+    assert TokenExplorer(renewal=20.0).error(32) > 1.5 * TokenExplorer().formula(32)
 
 
 def test_a_picture_of_every_state():
@@ -90,13 +90,13 @@ def test_a_picture_of_every_state():
         {"renewal": 9.0},
         {"seed": 1},
     ]
-    pictures = {JumpExplorer(**state).picture() for state in states}
+    pictures = {TokenExplorer(**state).picture() for state in states}
     assert len(pictures) == len(states)
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 
 
 def test_alive_and_as_the_package_computes_it(live):
-    figure = JumpExplorer()
+    figure = TokenExplorer()
     page = live(figure)
     assert page.locator(".fm-figure .fm-control").count() == figure._controls
     assert same(page, figure)
@@ -125,23 +125,23 @@ def test_alive_and_as_the_package_computes_it(live):
     assert seen[3] == seen[1], "what was taken back is gone"
     assert len({tuple(s) for s in seen}) == len(seen) - 1, "each other change changes the picture"
     page.get_by_role("button", name="Reset").click()
-    assert same(page, JumpExplorer())
+    assert same(page, TokenExplorer())
     assert ink(page) == seen[0]
     assert not page.trouble, page.trouble
 
 
 def test_another_draw_has_other_pairs_and_the_same_law(live):
-    page = live(JumpExplorer())
+    page = live(TokenExplorer())
     first, line = ink(page), readout(page)
     page.get_by_role("button", name="New draw").click()
     assert ink(page) != first
     assert told(page)[-2:] == numbers(line)[-2:]
-    assert same(page, JumpExplorer(seed=1))
+    assert same(page, TokenExplorer(seed=1))
     assert not page.trouble, page.trouble
 
 
 def test_at_the_start_all_is_masked_and_nothing_is_wrong(live):
-    page = live(JumpExplorer(time=0.0))
+    page = live(TokenExplorer(time=0.0))
     assert told(page)[:4] == [0, 2, 0, 0]
     slide(page, "time t", 0.49)
     assert told(page)[0] == 0, "a step is shown when its time has come"
@@ -151,21 +151,21 @@ def test_at_the_start_all_is_masked_and_nothing_is_wrong(live):
 
 
 def test_the_chain_plays_to_its_end(live):
-    page = live(JumpExplorer(steps=8, time=0.0))
+    page = live(TokenExplorer(steps=8, time=0.0))
     button = page.get_by_role("button", name="Play")
     button.click()
     reaches(page, "time t", "v > 0.3")
     says(page, MASKED.format(8, 8))
     button.wait_for()
-    assert same(page, JumpExplorer(steps=8))
+    assert same(page, TokenExplorer(steps=8))
     button.click()  # from the end it begins anew
     reaches(page, "time t", "v < 0.9")
     assert not page.trouble, page.trouble
 
 
 def test_on_a_phone_both_panels_are_seen(live):
-    page = live(JumpExplorer(law="moons", steps=4), size=PHONE, has_touch=True)
-    assert same(page, JumpExplorer(law="moons", steps=4))
+    page = live(TokenExplorer(law="moons", steps=4), size=PHONE, has_touch=True)
+    assert same(page, TokenExplorer(law="moons", steps=4))
     assert 0.35 < ink(page)[2] < 0.65, "ink above and below"
     assert not page.trouble, page.trouble
 
@@ -182,4 +182,4 @@ def test_a_state_that_makes_no_sense_leaves_the_picture(live):
         change(_settings={}),
         dict.clear,
     ]
-    pictures_stay(live, JumpExplorer, damages)
+    pictures_stay(live, TokenExplorer, damages)

@@ -18,7 +18,7 @@ from fmtutor.paths.discrete import Schedule
 from fmtutor.plotting import COLORS
 from fmtutor.widgets.base import Finite, LiveFigure, one_of
 
-__all__ = ["JumpExplorer"]
+__all__ = ["TokenExplorer"]
 
 TOKENS = 10
 MOST = 32  # steps
@@ -57,7 +57,7 @@ LAWS = {
 }
 
 
-class JumpExplorer(LiveFigure):
+class TokenExplorer(LiveFigure):
     """Pairs of tokens on their way, and the distance of what is drawn from the data.
 
     The posterior is exact, so that the distance is the sampler's own.
@@ -78,7 +78,7 @@ class JumpExplorer(LiveFigure):
     Chapter: discrete
     """
 
-    file = "jump_explorer"
+    file = "token_explorer"
 
     law = traitlets.Unicode("two equal tokens").tag(sync=True)
     source = traitlets.Unicode("mask").tag(sync=True)
