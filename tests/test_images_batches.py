@@ -118,15 +118,18 @@ def test_what_is_off_draws_nothing():
     config, losses = replace(CONFIG, conditional=False), []
     torch.nn.init.normal_(model.last[2].weight, generator=torch.Generator().manual_seed(0))
     for change in (
-        {}, {"times_mean": 2.0}, {"augment": 1}, {"dequantise": True}, {"times": "logit-normal"},
+        {},
+        {"augment": 1},
+        {"dequantise": True},
+        {"times": "logit-normal"},
         {"shift": 2.0},
-    ):  # fmt: skip
+    ):
         g = torch.Generator().manual_seed(0)
         given = replace(config, **change)
         losses.append(batch_loss(model, pixels, None, given, generator=g).item())
     g = torch.Generator().manual_seed(0)
-    assert losses[0] == losses[1] == cfm_loss(model, to_float(pixels), generator=g).item()
-    assert len({*losses[1:]}) == 5
+    assert losses[0] == cfm_loss(model, to_float(pixels), generator=g).item()
+    assert len({*losses}) == 5
 
 
 def test_the_coupling_is_asked_for(monkeypatch):
