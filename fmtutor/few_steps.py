@@ -122,14 +122,13 @@ def uniform_pairs(x1: Tensor, generator: torch.Generator | None = None) -> tuple
 
 
 def lagrangian_loss(
-    u: AverageVelocity, x1: Tensor, *cond: Tensor, teacher: Field | None = None, power: float = 0.0,
+    u: AverageVelocity, x1: Tensor, *cond: Tensor, teacher: Field | None = None,
     share: float = 0.5, pairs: PairSampler = uniform_pairs, path: Path = CondOT(),
     generator: torch.Generator | None = None,
 ) -> Tensor:  # fmt: skip
     """Compare the speed ∂_t X_{s,t}(x_s) with the velocity at the place where the jump lands.
 
-    The velocity is u(y, t, t) itself or that of a `teacher`, which makes it distillation. With a
-    `power` p the squared error r of each point off the diagonal is weighed by 1/(r + 0.001)^p.
+    The velocity is u(y, t, t) itself or that of a `teacher`, which makes it distillation.
 
     Equation: eq-few-lagrangian
     Reference: boffi2025
@@ -143,7 +142,7 @@ def lagrangian_loss(
             v = u(landed, t, t, *cond) if teacher is None else teacher(landed, t, *cond)
         return value + span * slope - v
 
-    return _self_trained(u, x1, cond, residual, share, pairs, path, generator, powers=(0.0, power))
+    return _self_trained(u, x1, cond, residual, share, pairs, path, generator)
 
 
 def meanflow_loss(
@@ -163,9 +162,7 @@ def meanflow_loss(
         value, slope = derivative(u, d.xt, d.t, t, *cond, dx=d.ut, ds=1.0)
         return value - (d.ut + align_time(t - d.t, d.xt) * slope).detach()
 
-    return _self_trained(
-        u, x1, cond, residual, share, pairs, path, generator, powers=(power, power)
-    )
+    return _self_trained(u, x1, cond, residual, share, pairs, path, generator, power)
 
 
 def semigroup_loss(
@@ -217,12 +214,9 @@ def consistency_loss(
 def _self_trained(
     u: AverageVelocity, x1: Tensor, cond: tuple[Tensor, ...], residual: Callable[..., Tensor],
     share: float, pairs: PairSampler, path: Path, generator: torch.Generator | None,
-    *, powers: tuple[float, float] = (0.0, 0.0),
+    power: float = 0.0,
 ) -> Tensor:  # fmt: skip
-    """Return the mean square of a batch's residuals, of which a share is taken with s = t.
-
-    The powers weigh the squares, on the diagonal and off it.
-    """
+    """Return the mean square of a batch's errors, of which a share is taken with s = t."""
     _check(u, x1)
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in [0, 1], but {share} came")
@@ -232,21 +226,14 @@ def _self_trained(
     k = round(share * len(x1))
     s = torch.cat([r[:k], s[k:]])
     draw = path.sample(x0, x1, s)
-    squares = []
+    errors = []
     if k:
-        error = u(draw.xt[:k], s[:k], s[:k], *(c[:k] for c in cond)) - draw.ut[:k]
-        squares.append(_weighed(error, powers[0]))
+        errors.append(u(draw.xt[:k], s[:k], s[:k], *(c[:k] for c in cond)) - draw.ut[:k])
     if k < len(x1):
         rest = PathSample(*(part[k:] for part in draw))
-        error = residual(rest, t[k:], *(c[k:] for c in cond))
-        squares.append(_weighed(error, powers[1]))
-    return torch.cat(squares).mean()
-
-
-def _weighed(error: Tensor, power: float) -> Tensor:
-    """Return the mean squares r of errors, `[b]`, times 1/(r + 0.001)^power."""
-    square = error.flatten(1).square().mean(1)
-    return square / (square.detach() + 1e-3) ** power if power else square
+        errors.append(residual(rest, t[k:], *(c[k:] for c in cond)))
+    square = torch.cat(errors).flatten(1).square().mean(1)
+    return (square / (square.detach() + 1e-3) ** power if power else square).mean()
 
 
 def _check(u: AverageVelocity, x1: Tensor) -> None:

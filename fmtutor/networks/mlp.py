@@ -32,6 +32,7 @@ class MLP(nn.Module):
         depth: Number of hidden layers.
         time_dim: Number of time features.
         classes: Number of labels, without the null label; 0 for a network that takes none.
+        max_frequency: The fastest of the time features, in turns between noise and data.
 
     Example:
         >>> model = MLP(classes=10)
@@ -47,6 +48,7 @@ class MLP(nn.Module):
         time_dim: int = 16,
         *,
         classes: int = 0,
+        max_frequency: float = 8.0,
     ) -> None:
         super().__init__()
         if min(dim, width, depth) < 1:
@@ -56,7 +58,7 @@ class MLP(nn.Module):
         if classes < 0:
             raise ValueError(f"classes must be at least 0, but {classes} came")
         self.dim, self.classes, self.n_embedding = dim, classes, time_dim
-        self.embedding = TimeEmbedding(time_dim)
+        self.embedding = TimeEmbedding(time_dim, max_frequency)
         self.labels = nn.Embedding(classes + 1, time_dim) if classes else None
         sizes = [dim + time_dim * (2 if classes else 1), *[width] * depth]
         hidden = [
