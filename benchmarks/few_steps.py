@@ -109,10 +109,7 @@ ENTRANTS = {
 
 @dataclass(frozen=True)
 class Track:
-    """A data set with its network, its training and its yardsticks, `measure(x, ends)`.
-
-    `exact` carries the noise along the exact flow, where that is known.
-    """
+    """A data set with its network, its training and its yardsticks."""
 
     x1: Tensor
     cond: tuple[Tensor, ...]
@@ -122,7 +119,6 @@ class Track:
     conditions: tuple[Tensor, ...]
     measure: Callable[[Tensor], dict[str, float]]
     floor: dict[str, float]
-    exact: Tensor | None = None
     pairs: int = 20_000
 
 
@@ -170,8 +166,8 @@ def plane(name: str) -> Track:
 
     floor = {"distance": measure(other)["distance"], "off": shares_off(name, other)}
     return Track(
-        x1=x1, cond=(), network=lambda: MLP(2, width=128, depth=3, max_frequency=2.0), steps=3000, x0=x0,
-        conditions=(), measure=measure, floor=floor, exact=exact,
+        x1=x1, cond=(), network=lambda: MLP(2, width=128, depth=3, max_frequency=2.0),
+        steps=3000, x0=x0, conditions=(), measure=measure, floor=floor,
     )  # fmt: skip
 
 
@@ -201,7 +197,8 @@ def digits(name: str) -> Track:
 
     x0 = data.standard_normal(5 * len(wanted), 64, seed=3)
     return Track(
-        x1=train, cond=(labels,), network=lambda: MLP(64, width=256, depth=3, classes=10, max_frequency=2.0),
+        x1=train, cond=(labels,),
+        network=lambda: MLP(64, width=256, depth=3, classes=10, max_frequency=2.0),
         steps=3000, x0=x0, conditions=(wanted.repeat(5),), measure=measure, floor=measure(test),
     )  # fmt: skip
 
