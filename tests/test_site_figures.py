@@ -33,6 +33,7 @@ FIGURES = {
     "continuity": [widgets.ContinuityExplorer],
     "couplings": [widgets.CouplingExplorer],
     "diffusion": [widgets.DiffusionExplorer],
+    "few_steps": [widgets.JumpExplorer],
     "guidance": [widgets.GuidanceExplorer],
     "images": [widgets.DigitPainter],
     "index": [partial(widgets.FlowPlayer, "spiral")],
