@@ -46,7 +46,7 @@ def test_bad_values_are_refused(bad):
     with pytest.raises(TraitError, match=name):
         setattr(figure, name, bad[name])
     assert getattr(figure, name) == before
-    with pytest.raises(TraitError, match="from s to t, but s = 0.6 and t = 0.5 came"):
+    with pytest.raises(TraitError, match=r"from s to t, but s = 0\.6 and t = 0\.5 came"):
         JumpExplorer(s=0.6, t=0.5)
 
 

@@ -51,8 +51,8 @@ class TwoTimes(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         # Slow: what is told fast of a time is steep in it, and the losses learn from slopes.
-        features = TimeEmbedding(8, max_frequency=2.0)
-        self.span = nn.Sequential(features, nn.Linear(8, 64), nn.SiLU(), last)
+        self.features = TimeEmbedding(8, max_frequency=2.0)
+        self.span = nn.Sequential(nn.Linear(8, 64), nn.SiLU(), last)
 
     def forward(self, x: Tensor, s: Time, t: Time, label: Tensor | int | None = None) -> Tensor:
         """Return average velocities `[b ...]` from time s to time t of points that are at x at s.
@@ -60,4 +60,4 @@ class TwoTimes(nn.Module):
         The label is that of the network.
         """
         s, t = batch_time(s, x, unit=False), batch_time(t, x, unit=False)
-        return cast("Tensor", self.network(x, s, label, also=self.span(t - s)))
+        return cast("Tensor", self.network(x, s, label, also=self.span(self.features(t - s))))

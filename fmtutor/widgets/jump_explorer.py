@@ -55,7 +55,8 @@ def network() -> TwoTimes:
 def _noise() -> Tensor:
     """Return the middles of equal shares of the noise, `[POINTS 1]`."""
     shares = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS
-    return torch.special.ndtri(shares)[:, None]
+    middles: Tensor = torch.special.ndtri(shares)
+    return middles[:, None]
 
 
 class JumpExplorer(LiveFigure):
@@ -92,7 +93,7 @@ class JumpExplorer(LiveFigure):
         span = torch.cat([p.flatten() for p in u.span.parameters()])
         self._network = {
             "network": pack_network(u.network, "float16"),
-            "frequencies": u.span[0].frequencies.double().tolist(),
+            "frequencies": u.features.frequencies.double().tolist(),
             "span": pack_floats(span, "float16"),
         }
         self._mixture = pack_mixture(data())
