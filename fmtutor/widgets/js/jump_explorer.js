@@ -96,21 +96,24 @@ function build(fig) {
     );
   });
 
-  const departure = addSlider(fig, {
-    ...{ label: "time s", min: 0, max: 1 - gap, step: gap, value: fig.get("s") },
-    onInput: (v) => fig.set("s", Math.min(v, fig.get("t") - gap)),
-  });
-  const arrival = addSlider(fig, {
-    ...{ label: "time t", min: gap, max: 1, step: gap, value: fig.get("t") },
-    onInput: (v) => fig.set("t", Math.max(v, fig.get("s") + gap)),
-  });
+  // A slider that is pushed past the other time stops there.
+  const addTime = (name, range, bound) => {
+    const slider = addSlider(fig, {
+      ...{ label: `time ${name}`, ...range, step: gap, value: fig.get(name) },
+      onInput: (v) => {
+        fig.set(name, bound(v));
+        slider.show(fig.get(name));
+      },
+    });
+    fig.on(name, () => slider.show(fig.get(name)));
+  };
+  addTime("s", { min: 0, max: 1 - gap }, (v) => Math.min(v, fig.get("t") - gap));
+  addTime("t", { min: gap, max: 1 }, (v) => Math.max(v, fig.get("s") + gap));
   addSlider(fig, {
     ...{ label: "jumps", trait: "jumps", min: 1, max: 8, step: 1 },
     format: (v) => String(v),
   });
   fig.on(["s", "t", "jumps"], solve);
-  fig.on("s", () => departure.show(fig.get("s")));
-  fig.on("t", () => arrival.show(fig.get("t")));
   solve();
 }
 
