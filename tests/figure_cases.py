@@ -34,6 +34,7 @@ CASES = {
     "SolverLab": Case({}, knobs=("x₀",)),
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
     "DiffusionExplorer": Case({}, play="Sweep the schedule"),
+    "JumpExplorer": Case({}),
     "ResolutionExplorer": Case({}, knobs=("time on the curves",), play="Let time run"),
     "TokenExplorer": Case({}, play="Play"),
     "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),

@@ -472,6 +472,24 @@ def euler_width(alpha, sigma, d_alpha, d_sigma, w):
     return x / w
 
 
+def meanflow_target(net, x, v, s, t):
+    with torch.enable_grad():
+        x, s = x.clone().requires_grad_(), s.clone().requires_grad_()
+        value, slope = net(x, s, t), []
+        for column in value.unbind(1):
+            dx, ds = torch.autograd.grad(column.sum(), (x, s), retain_graph=True)
+            slope.append((dx * v).sum(1) + ds)
+    return v + (t - s).detach()[:, None] * torch.stack(slope, 1)
+
+
+def one_jump_for_two(net, x, s, t):
+    with torch.no_grad():
+        half = ((t - s) / 2)[:, None]
+        first = net(x, s, (s + t) / 2)
+        target = (first + net(x + half * first, (s + t) / 2, t)) / 2
+    return torch.nn.functional.mse_loss(net(x, s, t), target)
+
+
 RIGHT = {
     "analysis.grade_rate": rate,
     "analysis.grade_coarse": coarse,
@@ -493,6 +511,14 @@ RIGHT = {
     "couplings.grade_bends": bends,
     "couplings.grade_flow_pairs": flow_pairs,
     "couplings.grade_below": lambda w, a: (1 - w) + w * a,
+    "few_steps.grade_arrival": lambda u, ws, wt, wxu, s, t: (
+        u - torch.einsum("b,bd->bd", t - s, wt + wxu)
+    ),
+    "few_steps.grade_cliff": lambda slope: (
+        1 - 2 * torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-1 / slope)).item()
+    ),
+    "few_steps.grade_detached": one_jump_for_two,
+    "few_steps.grade_target": meanflow_target,
     "flows.grade_attraction": lambda x0, t: torch.lerp(
         torch.tensor([[1.0, -1.0]]).to(x0), x0, torch.exp(-2 * t)[:, None]
     ),

@@ -52,6 +52,7 @@ FIGURES = {
         {"schedule": 1.4, "sampler": "2m", "grid": "time", "steps": 12},
         {"sampler": "ancestral"},
     ),
+    "JumpExplorer": ({}, {"s": 0.25, "t": 0.75, "jumps": 4}),
     "ResolutionExplorer": (
         {},
         {"time": 0.5, "clock": "shifted", "ratio": 2, "detail": False, "garment": 3, "seed": 4},

@@ -34,6 +34,7 @@ FIGURES = {
     "couplings": [widgets.CouplingExplorer],
     "discrete": [widgets.TokenExplorer],
     "diffusion": [widgets.DiffusionExplorer],
+    "few_steps": [widgets.JumpExplorer],
     "guidance": [widgets.GuidanceExplorer],
     "images": [widgets.DigitPainter],
     "index": [partial(widgets.FlowPlayer, "spiral")],

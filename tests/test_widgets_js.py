@@ -32,9 +32,17 @@ from fmtutor import (
 )
 from fmtutor.data import DATASETS, cluster_means
 from fmtutor.exponential import sample_exponential
+from fmtutor.few_steps import jump
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
-from fmtutor.widgets import digit_painter, flow_player, resolutions, schedules, token_explorer
+from fmtutor.widgets import (
+    digit_painter,
+    flow_player,
+    jump_explorer,
+    resolutions,
+    schedules,
+    token_explorer,
+)
 from fmtutor.widgets.base import joined_module
 from fmtutor.widgets.packing import (
     pack_bytes,
@@ -118,6 +126,18 @@ def shipped(name):
 
 def shipped_case(name):
     return RECORDED[name] | {"name": name, "packed": pack_network(shipped(name), "float16")}
+
+
+def jump_case():
+    """The average velocity that ships: what it says, and where it jumps."""
+    figure = jump_explorer.JumpExplorer()
+    u, times = jump_explorer.network(), [0.3, 0.45, 0.9]
+    x = torch.tensor(RECORDED["line"]["x"])
+    return RECORDED["line"] | {
+        "packed": figure._network,
+        "times": times,
+        "jumped": jump(u, x, times),
+    }
 
 
 def guidance_case():
@@ -387,7 +407,8 @@ def write_fixtures(file):
             network_case("three classes", width=24, depth=2, classes=3),
             network_case("odd sizes", dim=3, width=13, depth=1, time_dim=6),
         ],
-        "shipped": [shipped_case(name) for name in RECORDED],
+        "shipped": [shipped_case(name) for name in RECORDED if name != "line"],
+        "jumps": jump_case(),
         "guidance": guidance_case(),
         "training": [
             training_case("plain", width=16, depth=2),

@@ -7,6 +7,7 @@ from fmtutor.networks.mlp import MLP
 from fmtutor.networks.registry import PictureNetwork as PictureNetwork  # a union, for annotations
 from fmtutor.networks.registry import architecture, kind_of
 from fmtutor.networks.transformer import Transformer, TransformerConfig
+from fmtutor.networks.two_times import TwoTimes
 from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "TimeEmbedding",
     "Transformer",
     "TransformerConfig",
+    "TwoTimes",
     "UNet",
     "UNetConfig",
     "architecture",

@@ -10,6 +10,7 @@ from fmtutor.widgets.digit_painter import DigitPainter
 from fmtutor.widgets.flow_player import FlowPlayer
 from fmtutor.widgets.gradient_explorer import GradientExplorer
 from fmtutor.widgets.guidance_explorer import GuidanceExplorer
+from fmtutor.widgets.jump_explorer import JumpExplorer
 from fmtutor.widgets.path_explorer import PathExplorer
 from fmtutor.widgets.playground import Playground
 from fmtutor.widgets.posterior_explorer import PosteriorExplorer
@@ -26,6 +27,7 @@ __all__ = [
     "FlowPlayer",
     "GradientExplorer",
     "GuidanceExplorer",
+    "JumpExplorer",
     "PathExplorer",
     "Playground",
     "PosteriorExplorer",
