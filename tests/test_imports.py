@@ -17,6 +17,7 @@ PACKAGE = Path(fmtutor.__file__).parent
 LEVELS = {
     "checking": 0,
     "notation": 1,
+    "manifolds": 1,
     "data": 2,
     "paths": 2,
     "predictions": 3,

@@ -4,12 +4,14 @@ from fmtutor.notation import PathSample
 from fmtutor.paths.affine import AffinePath, CondOT, Cosine, VariancePreserving
 from fmtutor.paths.bridge import BridgePath
 from fmtutor.paths.diffusion import Karras, SubVariancePreserving, VarianceExploding
+from fmtutor.paths.geodesic import GeodesicPath
 
 __all__ = [
     "AffinePath",
     "BridgePath",
     "CondOT",
     "Cosine",
+    "GeodesicPath",
     "Karras",
     "PathSample",
     "SubVariancePreserving",
