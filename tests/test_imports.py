@@ -26,6 +26,7 @@ LEVELS = {
     "networks": 2,
     "solvers": 2,
     "oracles": 3,
+    "manifold_oracles": 3,
     "couplings": 3,
     "continuity": 3,
     "guidance": 3,

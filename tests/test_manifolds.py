@@ -159,6 +159,27 @@ def test_the_nearest_point_is_the_nearest(space):
     assert (gap <= other + 1e-12).all()
 
 
+def test_far_matrices_have_a_nearest_rotation_too():
+    g = torch.Generator().manual_seed(1)
+    m = torch.randn(100, 3, 3, generator=g, dtype=F64)  # half of them nearer to reflections
+    space = Rotations()
+    r = space.project(m)
+    space.check(r)
+    for other in (points(space, 100), space.exp(r, vectors(space, r, size=0.05))):
+        assert ((m - r).square().sum((1, 2)) <= (m - other).square().sum((1, 2)) + 1e-12).all()
+
+
+@each_curved
+def test_the_derivative_of_the_nearest_point_is_the_tangent_part(space):
+    x = points(space).requires_grad_()
+    g = torch.Generator().manual_seed(5)
+    a = torch.randn(x.shape, generator=g, dtype=F64)
+    # The derivative is a symmetric matrix: forwards and backwards are one.
+    (change,) = torch.autograd.grad(space.project(x), x, a)
+    x = x.detach()
+    torch.testing.assert_close(change, space.tangent(x, a), atol=1e-13, rtol=0)
+
+
 def turn(seed=9):
     return Rotations().noise(torch.empty(1, 3, 3, dtype=F64), torch.Generator().manual_seed(seed))
 
