@@ -98,7 +98,8 @@ def tangent_probes(
     For the `method` "exact" they are the orthonormal frame of the tangent plane, else the tangent
     parts of the random ones. Without a manifold they are the probes themselves.
 
-    Chapter: likelihood
+    Equation: eq-manifolds-divergence
+    Chapter: manifolds
 
     Example:
         >>> from fmtutor.manifolds import Sphere

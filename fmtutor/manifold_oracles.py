@@ -3,7 +3,7 @@
 The source is uniform, the path geodesic. Then x_t given x1 is the uniform law with all its
 distances to x1 shortened by 1 − t, and the marginal velocity an average of log_x(x1)/(1 − t).
 
-Chapter: marginal
+Chapter: manifolds
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class SphereField:
     the angle φ = θ/(1 − t), times the change of volume: (sin φ/sin θ)^(d−1)/((1 − t) A) for φ < π,
     and 0 beyond. Called as `field(x, t)` for t < 1.
 
+    Equation: eq-manifolds-sphere, eq-manifolds-marginal
     Reference: chen2024riemannian
 
     Example:

@@ -5,6 +5,8 @@ sphere = Sphere(2)
 fit(model, data, path=GeodesicPath(sphere), noise=sphere.noise)
 sample(model, sphere.noise(data), project=sphere.project)
 log_prob(model, data, base=sphere.noise_log_prob, manifold=sphere)
+
+Chapter: manifolds
 """
 
 from fmtutor.manifolds.flat import Euclidean, Torus

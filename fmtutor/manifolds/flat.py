@@ -1,6 +1,6 @@
 """The spaces without curvature: that of all vectors, and the torus of angles.
 
-Chapter: paths
+Chapter: manifolds
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Several manifolds side by side.
 
-Chapter: paths
+Chapter: manifolds
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What flow matching asks of a curved space.
 
-Chapter: paths
+Chapter: manifolds
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Manifold(Protocol):
     A tangent vector at x is a vector of the flat space that points along the surface, `[b ...]`.
     Functions of a point take x, y on the surface and u, w tangent at x, and refuse others.
 
-    Chapter: paths
+    Chapter: manifolds
     """
 
     @property

@@ -1,6 +1,6 @@
 """The rotations of space.
 
-Chapter: paths
+Chapter: manifolds
 """
 
 from __future__ import annotations

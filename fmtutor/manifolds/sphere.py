@@ -1,6 +1,6 @@
 """The sphere.
 
-Chapter: paths
+Chapter: manifolds
 """
 
 from __future__ import annotations

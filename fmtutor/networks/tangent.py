@@ -1,6 +1,6 @@
 """A small network for velocity fields on curved spaces.
 
-Chapter: paths
+Chapter: manifolds
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Paths between two points of a curved space.
 
-Chapter: paths
+Chapter: manifolds
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class GeodesicPath:
     x_t = exp_{x1}((1 − t) log_{x1} x0), on flat space the straight line of `CondOT`. The velocity
     as a function of place, log_x(x1)/(1 − t), has no limit at t = 1.
 
+    Equation: eq-manifolds-geodesic
     Reference: chen2024riemannian
 
     Example:
@@ -42,8 +43,8 @@ class GeodesicPath:
         t = batch_points(x0, "x0", x1, t)
         time, m = align_time(t, x1), self.manifold
         xt = m.exp(x1, (1 - time) * m.log(x1, x0))
-        # The way ahead over the time left, or the way back over the time spent: whichever is the
-        # longer time, so that nothing is divided by a small number.
+        # The way ahead over the time left, or the way back over the time spent:
+        # whichever time is longer, so that nothing is divided by a small number.
         early = time < 0.5
         way = m.log(xt, torch.where(early, x1, x0))
         return PathSample(x0, x1, t, xt, way / torch.where(early, 1 - time, -time))
