@@ -30,6 +30,7 @@ CASES = {
         upright=("data point 1", "data point 2"),
         play="Follow the field",
     ),
+    "GlobeExplorer": Case({"time": 0.2}, play="Play"),
     "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
     "SolverLab": Case({}, knobs=("x₀",)),
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),

@@ -490,7 +490,56 @@ def one_jump_for_two(net, x, s, t):
     return torch.nn.functional.mse_loss(net(x, s, t), target)
 
 
+# manifolds
+
+
+def mean_direction(a):
+    return torch.polar(torch.ones_like(a), a).mean().angle().item()
+
+
+def conditional_velocity(x, x1, t):
+    """By finite differences of the great circle that is at x at time t and at x1 at time 1."""
+    angle = (x * x1).sum(1, keepdim=True).acos()
+    h = 1e-5
+
+    def at(share):
+        return ((1 - share) * angle).sin() * x + (share * angle).sin() * x1
+
+    return (at(h) - at(-h)) / (2 * h * angle.sin() * (1 - t[:, None]))
+
+
+def tangent_divergence(x, w, J):
+    """The derivative of the projected field along two directions of the tangent plane."""
+    total, h = 0, 1e-5
+    first = torch.linalg.cross(x, torch.tensor([[0.3, -0.5, 0.8]], dtype=x.dtype).expand_as(x))
+    first = first / first.norm(dim=1, keepdim=True)
+
+    def v(y):
+        raw = w + torch.einsum("bij,bj->bi", J, y - x)
+        return raw - (y * raw).sum(1, keepdim=True) * y / y.square().sum(1, keepdim=True)
+
+    for e in (first, torch.linalg.cross(x, first)):
+        total = total + ((v(x + h * e) - v(x - h * e)) / (2 * h) * e).sum(1)
+    return total
+
+
+def hyperboloid(x, u, y):
+    """By the two lines of light through x, and by the sinh of half the distance."""
+
+    def square(u):
+        return (u[:, :2].square().sum(1) - u[:, 2].square())[:, None]
+
+    length = square(u).sqrt()
+    end = (length.exp() * (x + u / length) + (-length).exp() * (x - u / length)) / 2
+    distance = 2 * torch.asinh(square(y - x).sqrt() / 2)
+    return torch.stack([end, distance / distance.sinh() * (y - distance.cosh() * x)])
+
+
 RIGHT = {
+    "manifolds.grade_divergence": tangent_divergence,
+    "manifolds.grade_hyperboloid": hyperboloid,
+    "manifolds.grade_mean": mean_direction,
+    "manifolds.grade_velocity": conditional_velocity,
     "analysis.grade_rate": rate,
     "analysis.grade_coarse": coarse,
     "analysis.grade_potential": potential,

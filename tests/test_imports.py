@@ -17,6 +17,7 @@ PACKAGE = Path(fmtutor.__file__).parent
 LEVELS = {
     "checking": 0,
     "notation": 1,
+    "manifolds": 1,
     "data": 2,
     "words": 2,
     "paths": 2,
@@ -28,6 +29,7 @@ LEVELS = {
     "oracles": 3,
     "jumps": 4,
     "finite_law": 5,
+    "manifold_oracles": 3,
     "couplings": 3,
     "continuity": 3,
     "guidance": 3,

@@ -38,6 +38,7 @@ FIGURES = {
     "guidance": [widgets.GuidanceExplorer],
     "images": [widgets.DigitPainter],
     "index": [partial(widgets.FlowPlayer, "spiral")],
+    "manifolds": [widgets.GlobeExplorer],
     "marginal": [widgets.StripExplorer, widgets.PosteriorExplorer],
     "memorisation": [partial(widgets.PosteriorExplorer, time=0.85)],
     "objectives": [widgets.GradientExplorer],

@@ -33,11 +33,14 @@ from fmtutor import (
 from fmtutor.data import DATASETS, cluster_means
 from fmtutor.exponential import sample_exponential
 from fmtutor.few_steps import jump
+from fmtutor.manifold_oracles import SphereField
+from fmtutor.manifolds import Sphere
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
 from fmtutor.widgets import (
     digit_painter,
     flow_player,
+    globe_explorer,
     jump_explorer,
     resolutions,
     schedules,
@@ -390,6 +393,25 @@ def token_cases():
     ]
 
 
+def sphere_case(steps=20):
+    """The exact field of twelve airports, some places where nothing can come from among them."""
+    data, x = globe_explorer.airports()[::17], Sphere(2).project(normal(40, 3, seed=31))
+    field, starts = SphereField(data), x[:9]
+    times = torch.arange(steps, dtype=DOUBLE) / steps
+    settings = {"method": "midpoint", "project": Sphere(2).project, "return_path": True}
+    ways = sample(field, starts, times=times, **settings)
+    end = data[(ways[-1] @ data.T).argmax(1)]
+    return {
+        "data": data,
+        "x": x,
+        "t": TIMES,
+        "velocities": [field(x, t) for t in TIMES],
+        "starts": starts,
+        "steps": steps,
+        "ways": torch.cat([ways, end[None]]),
+    }
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -440,6 +462,7 @@ def write_fixtures(file):
             for sampler in schedules.SAMPLERS
         ],
         "resolutions": resolution_cases(),
+        "sphere": sphere_case(),
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),
         "colors": COLORS,
@@ -491,6 +514,7 @@ def test_every_javascript_test_is_found():
         "oracles",
         "random",
         "resolutions",
+        "sphere",
         "strips",
     }
 

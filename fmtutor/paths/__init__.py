@@ -5,6 +5,7 @@ from fmtutor.paths.affine import AffinePath, CondOT, Cosine, VariancePreserving
 from fmtutor.paths.bridge import BridgePath
 from fmtutor.paths.diffusion import Karras, SubVariancePreserving, VarianceExploding
 from fmtutor.paths.discrete import CosineSchedule, MixturePath, Power
+from fmtutor.paths.geodesic import GeodesicPath
 
 __all__ = [
     "AffinePath",
@@ -12,6 +13,7 @@ __all__ = [
     "CondOT",
     "Cosine",
     "CosineSchedule",
+    "GeodesicPath",
     "Karras",
     "MixturePath",
     "PathSample",

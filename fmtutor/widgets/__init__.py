@@ -8,6 +8,7 @@ from fmtutor.widgets.coupling_explorer import CouplingExplorer
 from fmtutor.widgets.diffusion_explorer import DiffusionExplorer
 from fmtutor.widgets.digit_painter import DigitPainter
 from fmtutor.widgets.flow_player import FlowPlayer
+from fmtutor.widgets.globe_explorer import GlobeExplorer
 from fmtutor.widgets.gradient_explorer import GradientExplorer
 from fmtutor.widgets.guidance_explorer import GuidanceExplorer
 from fmtutor.widgets.jump_explorer import JumpExplorer
@@ -25,6 +26,7 @@ __all__ = [
     "DiffusionExplorer",
     "DigitPainter",
     "FlowPlayer",
+    "GlobeExplorer",
     "GradientExplorer",
     "GuidanceExplorer",
     "JumpExplorer",
