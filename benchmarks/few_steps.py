@@ -1,9 +1,10 @@
 """Few steps raced: one network, one number of gradient steps, one loss after another.
 
 Every entrant is the network of two times, trained on the same data with the same batches, and
-asked for 1, 2 and 4 evaluations. Rows that the result holds already are not made again, so that a
-run that was cut off goes on; the weights lie beside it meanwhile. Seeds come one after the other:
-what is there after the first seed is a race already.
+asked for 1, 2 and 4 evaluations; what learned nothing but the whole way, for one. Rows that the
+result holds already are not made again, so that a run that was cut off goes on; the weights lie
+beside it meanwhile. Seeds come one after the other: what is there after the first seed is a race
+already.
 
     python benchmarks/few_steps.py plane   # checkerboard, clusters, moons: half an hour of a core
     python benchmarks/few_steps.py digits  # with classes: a quarter of an hour
@@ -89,13 +90,13 @@ class Entrant:
     pairs: bool = False
 
 
-FLOW = "flow matching"
+FLOW, REGRESSION = "flow matching", "regression on pairs"
 ENTRANTS = {
     FLOW: Entrant(partial(lagrangian_loss, share=1.0), euler),
     "Lagrangian": Entrant(lagrangian_loss),
     "semigroup": Entrant(semigroup_loss),
     "consistency": Entrant(consistency_loss, renoised),
-    "regression on pairs": Entrant(regression_loss, pairs=True),
+    REGRESSION: Entrant(regression_loss, pairs=True),
     "reflow": Entrant(again, euler, pairs=True),
     "MeanFlow": Entrant(meanflow_loss),
     "MeanFlow as published": Entrant(
@@ -245,9 +246,10 @@ def rounded(values: dict[str, float]) -> dict[str, float | None]:
 
 
 def measured(track: Track, label: str, net: nn.Module) -> list[dict[str, object]]:
-    """Return what 1, 2 and 4 evaluations make of a network, and many of flow matching."""
+    """Return what a few evaluations make of a network, and many of flow matching."""
     entrant, rows = ENTRANTS[label], []
-    for n in (*JUMPS, MANY) if label == FLOW else JUMPS:
+    counts = {FLOW: (*JUMPS, MANY), REGRESSION: JUMPS[:1]}.get(label, JUMPS)
+    for n in counts:
         x = entrant.sampler(net, track.x0, n, *track.conditions)
         finite = bool(x.isfinite().all())
         rows.append({"nfe": n} | (rounded(track.measure(x)) if finite else {}))

@@ -142,6 +142,20 @@ def test_networks_with_attention_have_forward_derivatives_that_train(name):
     assert found == pytest.approx((losses[0] - losses[1]) / 2e-4, rel=1e-3, abs=1e-7)
 
 
+def test_attention_is_taken_apart():
+    """Whatever kernel torch would choose by itself: some layouts lead to the fused one."""
+
+    def u(x, s, t):
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x) * t[:, None, None, None]
+
+    g = torch.Generator().manual_seed(2)
+    x, dx = torch.randn(2, 2, 1, 3, 4, generator=g, dtype=F64)
+    s, t = torch.zeros(2, dtype=F64), torch.ones(2, dtype=F64)
+    _, slope = derivative(u, x, s, t, dx=dx)
+    wanted = (u(x + 1e-5 * dx, s, t) - u(x - 1e-5 * dx, s, t)) / 2e-5
+    torch.testing.assert_close(slope, wanted, atol=1e-8, rtol=1e-6)
+
+
 def gradient_of_slope(layer, forward):
     """The gradient, in a matrix before a layer, of the square of its derivative along d."""
     g = torch.Generator().manual_seed(0)

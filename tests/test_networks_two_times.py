@@ -52,6 +52,17 @@ def test_it_sees_both_times_and_the_label(name):
     torch.testing.assert_close(u(x, s, t), u(x, s, t, torch.full((5,), 4)))  # the null label
 
 
+def test_what_it_is_told_of_the_second_time_is_the_span():
+    u, x = made("mlp")
+    told = []
+    u.network.forward = lambda x, s, label=None, *, also: told.append((s[0].item(), also)) or x
+    for s, t in ((0.25, 0.5), (0.5, 0.75), (0.25, 0.75)):
+        u(x, s, t)
+    assert [s for s, _ in told] == [0.25, 0.5, 0.25]
+    torch.testing.assert_close(told[0][1], told[1][1])
+    assert (told[0][1] - told[2][1]).abs().max() > 1e-3
+
+
 @each
 def test_all_weights_learn(name):
     u, x = made(name)
