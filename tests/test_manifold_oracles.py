@@ -231,6 +231,23 @@ def test_the_likelihood_of_a_network_integrates_to_one(space):
     assert ratio.mean().item() == pytest.approx(1, abs=4 * error + 2e-3)
 
 
+def test_the_likelihood_of_a_field_that_is_only_projected():
+    """Up the axis z' = 1 − z², so artanh z grows with t, and areas in proportion to dz."""
+    north = torch.tensor([[0.0, 0.0, 1.0]], dtype=F64)
+
+    def up(x, t):
+        return SPHERE.tangent(x, north.expand_as(x))
+
+    x = points(SPHERE, 60)
+    z = x[:, 2]
+    z0 = torch.tanh(torch.atanh(z) - 1)
+    expected = SPHERE.noise_log_prob(x) + ((1 - z0**2) / (1 - z**2)).log()
+    got = log_prob(up, x, base=SPHERE.noise_log_prob, manifold=SPHERE, steps=30)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+    ambient = log_prob(up, x, base=SPHERE.noise_log_prob, steps=30)
+    assert (ambient - expected).abs().max() > 0.5
+
+
 def test_the_change_of_variables_holds_on_rotations():
     """Against the flow itself: the log-determinant of its derivative between tangent planes."""
     space = Rotations()
