@@ -25,7 +25,10 @@ LEVELS = {
     "networks": 2,
     "solvers": 2,
     "oracles": 3,
+    "entropic": 2,
+    "branching": 2,
     "couplings": 3,
+    "exact_bridges": 4,
     "continuity": 3,
     "guidance": 3,
     "losses": 4,
@@ -33,6 +36,7 @@ LEVELS = {
     "likelihood": 5,
     "metrics": 5,
     "maximum_likelihood": 6,
+    "bridges": 6,
     "images": 7,
 }
 # No numerical module imports these. They may import whatever they show.

@@ -2,14 +2,16 @@
 
 from fmtutor.notation import PathSample
 from fmtutor.paths.affine import AffinePath, CondOT, Cosine, VariancePreserving
-from fmtutor.paths.bridge import BridgePath
+from fmtutor.paths.bridge import BridgePath, BrownianBridge, Interpolant
 from fmtutor.paths.diffusion import Karras, SubVariancePreserving, VarianceExploding
 
 __all__ = [
     "AffinePath",
     "BridgePath",
+    "BrownianBridge",
     "CondOT",
     "Cosine",
+    "Interpolant",
     "Karras",
     "PathSample",
     "SubVariancePreserving",
