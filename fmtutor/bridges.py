@@ -9,17 +9,16 @@ Chapter: bridges
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from fmtutor.checking import check_count, check_points, check_same
-from fmtutor.losses import Coupling, cfm_loss
+from fmtutor.checking import check_count, check_points, check_same, readable
+from fmtutor.losses import Coupling, cfm_loss, mean_square
 from fmtutor.notation import Field, PathSample, Time, align_time, batch_time
 from fmtutor.paths import BrownianBridge
 from fmtutor.solvers import sample_stochastic
@@ -234,6 +233,8 @@ def iterative_markovian_fitting(
 
     Args:
         model: The network, `model(x, t) -> [b 2d]`, trained on from round to round.
+        x0: Points of the source.
+        x1: Points of the target.
         path: The bridge.
         rounds: Number of rounds.
         steps: Optimizer steps of a round.
@@ -273,56 +274,50 @@ def iterative_markovian_fitting(
 
 def snapshot_loss(
     model: Field,
-    snapshots: Sequence[Tensor],
-    times: Sequence[float],
+    x1: Tensor,
     *,
+    x0: Tensor,
+    first: Tensor,
+    last: Tensor,
     sigma: float,
-    coupling: Coupling | None = None,
-    batch_size: int = 256,
+    t: Time | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the loss of flow and score on populations at several times, each bridged to the next.
+    """Return the loss of flow and score on pairs from populations that were seen at several times.
 
-    The network runs through all of them in one time of its own, from 0 at the first to 1 at the
-    last: between `times` a and b it learns the bridge of size σ√(b − a) over the rescaled interval.
+    The network runs through all times in one of its own, from 0 to 1. Between the times `first`
+    and `last` of a pair it learns the bridge of size `sigma` √(last − first) over the rescaled
+    interval; `interval` reads it. Arguments not named here are those of `bridge_loss`.
 
     Args:
-        model: The network, `model(x, t) -> [b 2d]`.
-        snapshots: The populations, each `[n d]`, not necessarily equally large.
-        times: When they were taken, increasing, from 0 to 1.
-        sigma: The size of the Brownian motion in that time.
-        coupling: Pairs neighbours; None takes them as they come.
-        batch_size: Number of pairs of each two neighbours.
+        x1: The later point of each pair, `[b d]`.
+        x0: The earlier one.
+        first: When it was seen, `[b]`.
+        last: When the later one was.
+        sigma: The size of the Brownian motion in the time of the network.
 
     Equation: eq-bridges-loss
     Reference: tong2024sf2m
 
     Example:
-        >>> populations = [moons(50, seed=k) for k in range(3)]
+        >>> x0, x1 = moons(64, seed=0), rings(64, seed=1)
+        >>> first, last = torch.full((64,), 0.25), torch.full((64,), 0.5)
         >>> model = LineAndScore(MLP(), MLP())
-        >>> loss = snapshot_loss(model, populations, [0.0, 0.3, 1.0], sigma=0.5)
+        >>> loss = snapshot_loss(model, x1, x0=x0, first=first, last=last, sigma=1.0)
         >>> loss.backward()
     """
-    times = [float(t) for t in times]
-    if len(times) != len(snapshots) or len(times) < 2:
-        raise ValueError(
-            f"times must be one for each snapshot, at least two, but {len(times)} times and "
-            f"{len(snapshots)} snapshots came"
-        )
-    if times[0] != 0 or times[-1] != 1 or times != sorted(set(times)):
-        raise ValueError(f"times must increase from 0 to 1, but {times} came")
-
-    def drawn(x: Tensor) -> Tensor:
-        return x[torch.randint(len(x), (batch_size,), generator=generator, device=x.device)]
-
-    total = snapshots[0].new_zeros(())
-    for k, (first, last) in enumerate(itertools.pairwise(times)):
-        x0, x1 = drawn(snapshots[k]), drawn(snapshots[k + 1])
-        between = interval(model, first, last, sigma)
-        total = total + bridge_loss(
-            between.model, x1, x0=x0, path=between.path, coupling=coupling, generator=generator
-        )
-    return total / (len(times) - 1)
+    check_same("x1", x1, "x0", x0)
+    first, last = batch_time(first, x1), batch_time(last, x1)
+    if readable(x1) and not bool((first < last).all()):
+        raise ValueError("the last time of each pair must be above its first")
+    t = arcsine(x1, generator) if t is None else batch_time(t, x1)
+    h, at = align_time(last - first, x1), align_time(t, x1)
+    z = torch.randn(x1.shape, generator=generator, dtype=x1.dtype, device=x1.device)
+    gamma = sigma * (h * at * (1 - at)).sqrt()
+    xt = (1 - at) * x0 + at * x1 + gamma * z
+    line, score = model(xt, first + (last - first) * t).chunk(2, dim=1)
+    prediction = torch.cat([h * line, gamma * score], dim=1)
+    return mean_square(prediction, torch.cat([x1 - x0, -z], dim=1))
 
 
 def interval(model: Field, first: float, last: float, sigma: float) -> BridgeField:

@@ -159,29 +159,28 @@ def test_the_fitting_of_pairs_approaches_the_schroedinger_bridge():
 # Snapshots.
 
 
-def test_the_loss_of_snapshots_is_the_mean_over_neighbours():
-    snapshots = [moons(60, seed=0), rings(40, seed=1), moons(50, seed=2) + 3]
-    times, sigma, model = [0.0, 0.25, 1.0], 0.8, LineAndScore(MLP(), MLP())
+def test_the_loss_of_snapshots_is_literally_that_of_each_interval():
+    x0, x1 = moons(40, seed=0), rings(40, seed=1)
+    first = torch.tensor([0.0, 0.25]).repeat(20)
+    last = torch.tensor([0.25, 1.0]).repeat(20)
+    model, sigma = LineAndScore(MLP(), MLP()), 0.8
     value = snapshot_loss(
-        model, snapshots, times, sigma=sigma, batch_size=32,
+        model, x1, x0=x0, first=first, last=last, sigma=sigma,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    g, parts = torch.Generator().manual_seed(0), []
-    for k in (0, 1):
-        h = times[k + 1] - times[k]
-        x0 = snapshots[k][torch.randint(len(snapshots[k]), (32,), generator=g)]
-        x1 = snapshots[k + 1][torch.randint(len(snapshots[k + 1]), (32,), generator=g)]
-        u = torch.rand(32, generator=g)
-        t = torch.sin(math.pi / 2 * u) ** 2
-        z = torch.randn(32, 2, generator=g)
-        gamma = sigma * (h * t * (1 - t)).sqrt()[:, None]
-        xt = (1 - t[:, None]) * x0 + t[:, None] * x1 + gamma * z
-        line, score = model(xt, times[k] + h * t).chunk(2, 1)
+    g = torch.Generator().manual_seed(0)
+    t, z = arcsine(x0, g), torch.randn(40, 2, generator=g)
+    each = []
+    for k in range(40):
+        h = float(last[k] - first[k])
+        path = BrownianBridge(sigma * math.sqrt(h))
+        gamma = path.gamma(t[k])
+        xt = (1 - t[k]) * x0[k] + t[k] * x1[k] + gamma * z[k]
+        line, score = model(xt[None], first[k] + h * t[k]).chunk(2, 1)
         # The network's velocity is in its own time: displacement over h.
-        parts.append(
-            ((h * line - (x1 - x0)).square().mean() + (gamma * score + z).square().mean()) / 2
-        )
-    torch.testing.assert_close(value, sum(parts) / 2)
+        each.append((h * line[0] - (x1 - x0)[k]).square().mean())
+        each.append((gamma * score[0] + z[k]).square().mean())
+    torch.testing.assert_close(value, torch.stack(each).mean())
 
 
 def test_an_interval_runs_in_its_own_time():
@@ -194,19 +193,13 @@ def test_an_interval_runs_in_its_own_time():
     torch.testing.assert_close(halfway.var(0), torch.full((2,), 0.25), rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("times", "text"),
-    [
-        ([0.0, 1.0], "one for each snapshot"),
-        ([0.0, 0.5, 0.9], "increase from 0 to 1"),
-        ([0.0, 0.0, 1.0], "increase from 0 to 1"),
-        ([0.0, 1.5, 1.0], "increase from 0 to 1"),
-    ],
-)
-def test_bad_times_are_refused(times, text):
-    snapshots = [moons(10, seed=k) for k in range(3)]
-    with pytest.raises(ValueError, match=text):
-        snapshot_loss(LineAndScore(MLP(), MLP()), snapshots, times, sigma=1.0)
+def test_bad_times_are_refused():
+    model, x = LineAndScore(MLP(), MLP()), moons(5, seed=0)
+    early, late = torch.full((5,), 0.2), torch.full((5,), 0.4)
+    with pytest.raises(ValueError, match="last time of each pair must be above"):
+        snapshot_loss(model, x, x0=x, first=late, last=early, sigma=1.0)
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
+        snapshot_loss(model, x, x0=x, first=early, last=late + 1, sigma=1.0)
 
 
 def test_bad_samples_are_refused():

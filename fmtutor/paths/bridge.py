@@ -29,6 +29,17 @@ class Interpolant(ABC):
         ValueError: Where γ = 0, of density and score: the law is a point mass there.
 
     Reference: albergo2023unifying
+
+    Example:
+        >>> class Bulge(Interpolant):
+        ...     def gamma(self, t):
+        ...         return 0.1 + t * (1 - t)
+        ...
+        ...     def half_d_variance(self, t):
+        ...         return self.gamma(t) * (1 - 2 * t)
+        >>> x = torch.zeros(1000, 2)
+        >>> f"{Bulge().sample(x, x, torch.full((1000,), 0.5), seed=0).xt.std():.2f}"
+        '0.35'
     """
 
     @abstractmethod
