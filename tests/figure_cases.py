@@ -34,6 +34,11 @@ CASES = {
     "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
     "SolverLab": Case({}, knobs=("x₀",)),
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
+    "BridgeExplorer": Case(
+        {"time": 0.2},
+        knobs=tuple(f"{end} cluster {k}" for end in ("source", "target") for k in (1, 2, 3)),
+        play="Play",
+    ),
     "DiffusionExplorer": Case({}, play="Sweep the schedule"),
     "JumpExplorer": Case({}),
     "ResolutionExplorer": Case({}, knobs=("time on the curves",), play="Let time run"),

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from fmtutor import CondOT, EmpiricalField, divergence, sample
 from fmtutor.jumps import sample_tokens
+from fmtutor.paths import BrownianBridge
 
 
 def turn(x):
@@ -535,11 +536,56 @@ def hyperboloid(x, u, y):
     return torch.stack([end, distance / distance.sinh() * (y - distance.cosh() * x)])
 
 
+# bridges
+
+
+def bridge_velocity(x, x0, x1, t):
+    """Differentiate the centre and the width along the curve of fixed noise."""
+    at = t[:, None]
+    z = (x - (1 - at) * x0 - at * x1) / (at * (1 - at)).sqrt()
+
+    def place(s):
+        return (1 - s) * x0 + s * x1 + (s * (1 - s)).sqrt() * z
+
+    return (place(at + 1e-6) - place(at - 1e-6)) / 2e-6
+
+
+def bridge_drifts(line, score, t, sigma):
+    path = BrownianBridge(sigma)
+    velocity = line - path.half_d_variance(t)[:, None] * score
+    return torch.stack([velocity + k * sigma**2 / 2 * score for k in (1, -1)])
+
+
+def sinkhorn_round(f, g, cost, epsilon):
+    """The same, one row and one column after the other, each by its largest term."""
+    n, f, g = len(f), f.clone(), g.clone()
+    for j in range(n):
+        a = (f - cost[:, j]) / epsilon
+        g[j] = -epsilon * (a.max() + (n * (a - a.max()).exp().sum()).log())
+    for i in range(n):
+        a = (g - cost[i]) / epsilon
+        f[i] = -epsilon * (a.max() + (n * (a - a.max()).exp().sum()).log())
+    return torch.stack([f, g])
+
+
+def end_correlation(s0, s1, sigma):
+    """Find the covariance for which the off-diagonal precision is −1/σ², by bisection."""
+    low, high = 0.0, s0 * s1
+    for _ in range(200):
+        c = (low + high) / 2
+        low, high = (c, high) if c / (s0**2 * s1**2 - c**2) < 1 / sigma**2 else (low, c)
+    return c / (s0 * s1)
+
+
 RIGHT = {
     "manifolds.grade_divergence": tangent_divergence,
     "manifolds.grade_hyperboloid": hyperboloid,
     "manifolds.grade_mean": mean_direction,
     "manifolds.grade_velocity": conditional_velocity,
+    "bridges.grade_cross": end_correlation,
+    "bridges.grade_drifts": bridge_drifts,
+    "bridges.grade_sinkhorn": sinkhorn_round,
+    "bridges.grade_velocity": bridge_velocity,
     "analysis.grade_rate": rate,
     "analysis.grade_coarse": coarse,
     "analysis.grade_potential": potential,

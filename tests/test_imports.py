@@ -30,7 +30,10 @@ LEVELS = {
     "jumps": 4,
     "finite_law": 5,
     "manifold_oracles": 3,
+    "entropic": 2,
+    "branching": 2,
     "couplings": 3,
+    "exact_bridges": 4,
     "continuity": 3,
     "guidance": 3,
     "flow_maps": 3,
@@ -40,6 +43,7 @@ LEVELS = {
     "likelihood": 5,
     "metrics": 5,
     "maximum_likelihood": 6,
+    "bridges": 6,
     "images": 7,
 }
 # No numerical module imports these. They may import whatever they show.

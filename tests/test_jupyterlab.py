@@ -47,6 +47,11 @@ FIGURES = {
         {"batch_size": 12},
         {"time": 0.8, "seed": 4, "batch_size": 9, "marks": False, "view": "flow"},
     ),
+    "BridgeExplorer": (
+        {},
+        {"time": 0.8, "coupling": "optimal", "sigma": 0.5, "seed": 4},
+        {"sources": ((-2.0, 0.0), (-1.0, 2.0), (0.0, -2.0))},
+    ),
     "DiffusionExplorer": (
         {},
         {"schedule": 1.4, "sampler": "2m", "grid": "time", "steps": 12},

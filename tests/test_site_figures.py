@@ -30,6 +30,7 @@ KEY = """
 
 # Each page with its figures, as the chapter makes them, from its top.
 FIGURES = {
+    "bridges": [widgets.BridgeExplorer],
     "continuity": [widgets.ContinuityExplorer],
     "couplings": [widgets.CouplingExplorer],
     "discrete": [widgets.TokenExplorer],

@@ -3,6 +3,7 @@
 One Python class and one module of JavaScript a figure, in `js/`, where what they share stands, too.
 """
 
+from fmtutor.widgets.bridge_explorer import BridgeExplorer
 from fmtutor.widgets.continuity_explorer import ContinuityExplorer
 from fmtutor.widgets.coupling_explorer import CouplingExplorer
 from fmtutor.widgets.diffusion_explorer import DiffusionExplorer
@@ -21,6 +22,7 @@ from fmtutor.widgets.strip_explorer import StripExplorer
 from fmtutor.widgets.token_explorer import TokenExplorer
 
 __all__ = [
+    "BridgeExplorer",
     "ContinuityExplorer",
     "CouplingExplorer",
     "DiffusionExplorer",
