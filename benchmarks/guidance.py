@@ -23,12 +23,12 @@ from fashion_errors import distances
 from machine import machine, versions
 
 from fmtutor.images.checkpoint import load_model, sha256_of, shipped_checkpoint
-from fmtutor.images.config import PRESETS
 from fmtutor.images.datasets import load_images
 from fmtutor.images.features import choose_features
 from fmtutor.images.judge import Judge
 from fmtutor.images.measures import embed
 from fmtutor.images.pictures import draw_pictures
+from fmtutor.images.presets import PRESETS
 from fmtutor.images.trainer import train
 from fmtutor.networks import PictureNetwork
 
