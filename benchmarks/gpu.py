@@ -36,8 +36,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmtutor import sample
-from fmtutor.images.config import PRESETS, TrainConfig
+from fmtutor.images.config import TrainConfig
 from fmtutor.images.datasets import ImageData, to_float
+from fmtutor.images.presets import PRESETS
 from fmtutor.images.trainer import batch_loss, network_config, train
 from fmtutor.networks import UNet
 from fmtutor.training import update_ema

@@ -22,14 +22,22 @@ from importlib.metadata import version
 
 from fmtutor.checks import check
 from fmtutor.continuity import continuity_residual, divergence
-from fmtutor.couplings import independent, minibatch_ot, within_labels
+from fmtutor.couplings import independent, minibatch_ot, sinkhorn, within_labels
 from fmtutor.guidance import conditioned, drop_labels, guided
 from fmtutor.likelihood import log_prob, sample_with_log_prob
 from fmtutor.losses import cfm_loss, fm_loss, gaussian_loss_floor, loss_floor
 from fmtutor.networks import MLP
 from fmtutor.notation import Path, VelocityField, align_time
 from fmtutor.oracles import EmpiricalField, GaussianMixture
-from fmtutor.paths import AffinePath, BridgePath, CondOT, Cosine, PathSample, VariancePreserving
+from fmtutor.paths import (
+    AffinePath,
+    BridgePath,
+    BrownianBridge,
+    CondOT,
+    Cosine,
+    PathSample,
+    VariancePreserving,
+)
 from fmtutor.solvers import CountedField, sample, sample_stochastic
 from fmtutor.training import FitResult, fit, minimise
 
@@ -39,6 +47,7 @@ __all__ = [
     "MLP",
     "AffinePath",
     "BridgePath",
+    "BrownianBridge",
     "CondOT",
     "Cosine",
     "CountedField",
@@ -68,5 +77,6 @@ __all__ = [
     "sample",
     "sample_stochastic",
     "sample_with_log_prob",
+    "sinkhorn",
     "within_labels",
 ]

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from fmtutor.checking import check_callable, check_count, check_points, check_same, readable
+from fmtutor.manifolds import Manifold
 from fmtutor.notation import Time, VelocityField, batch_time
 
 __all__ = [
     "continuity_residual",
     "divergence",
     "divergence_probes",
+    "tangent_probes",
     "velocity_and_divergence",
 ]
 
@@ -34,11 +36,13 @@ def divergence(
     method: Literal["exact", "hutchinson"] = "exact",
     generator: torch.Generator | None = None,
     differentiable: bool = False,
+    manifold: Manifold | None = None,
 ) -> Tensor:
     """Return the divergence ∇·v(x, t) = Σ_i ∂v_i/∂x_i, `[b]`, `differentiable` or not.
 
     The `method` "exact" takes one backward pass for each dimension of a point, "hutchinson" one
-    in all: with random signs ε, ε·(∂v/∂x)ε has the divergence as its mean.
+    in all: with random signs ε, ε·(∂v/∂x)ε has the divergence as its mean. On a `manifold` the sum
+    is over directions along it, one for each of its dimensions.
 
     Reference: hutchinson1990, grathwohl2019
 
@@ -48,7 +52,9 @@ def divergence(
     """
     check_points(x)
     check_callable("the field", v, "called as v(x, t)")
-    probes = divergence_probes(x, method, generator)
+    if manifold is not None:
+        manifold.check(x)
+    probes = tangent_probes(manifold, x, divergence_probes(x, method, generator), method)
     return velocity_and_divergence(v, x, batch_time(t, x), probes, differentiable=differentiable)[1]
 
 
@@ -79,6 +85,32 @@ def divergence_probes(
         signs = torch.randint(2, shape, generator=generator, device=x.device)
         return (2 * signs - 1).to(x.dtype) / math.sqrt(probes)
     raise ValueError(f"method must be 'exact' or 'hutchinson', but {method!r} came")
+
+
+def tangent_probes(
+    manifold: Manifold | None,
+    x: Tensor,
+    probes: Tensor,
+    method: Literal["exact", "hutchinson"] = "exact",
+) -> Tensor:
+    """Return the vectors that take the place of `probes` at points `x` on or near a `manifold`.
+
+    For the `method` "exact" they are the orthonormal frame of the tangent plane, else the tangent
+    parts of the random ones. Without a manifold they are the probes themselves.
+
+    Equation: eq-manifolds-divergence
+    Chapter: manifolds
+
+    Example:
+        >>> from fmtutor.manifolds import Sphere
+        >>> x = torch.tensor([[0.0, 0.0, 1.0]])
+        >>> tangent_probes(Sphere(2), x, divergence_probes(x)).shape
+        torch.Size([2, 1, 3])
+    """
+    if manifold is None:
+        return probes
+    x = manifold.project(x.detach())
+    return manifold.frame(x) if method == "exact" else manifold.tangent(x, probes)
 
 
 def velocity_and_divergence(
@@ -130,12 +162,18 @@ def _refuse_unrecorded(v: VelocityField, x: Tensor, t: Tensor, u: Tensor) -> Non
 
 
 def continuity_residual(
-    log_prob: Callable[[Tensor, Tensor], Tensor], v: VelocityField, x: Tensor, t: Time
+    log_prob: Callable[[Tensor, Tensor], Tensor],
+    v: VelocityField,
+    x: Tensor,
+    t: Time,
+    *,
+    manifold: Manifold | None = None,
 ) -> Tensor:
     """Return ∂log p/∂t + ∇·v + v·∇log p, `[b]`: zero where density and field fit.
 
     This is the continuity equation divided by p, which does not underflow where p does. The
-    log-density is called as `log_prob(x, t)`.
+    log-density is called as `log_prob(x, t)`. On a `manifold` it is one with respect to the volume
+    there, and v is tangent.
 
     Equation: eq-continuity-log
 
@@ -158,4 +196,4 @@ def continuity_residual(
         score, d_t = torch.autograd.grad(log_p.sum(), leaves, materialize_grads=True)
     with torch.no_grad():
         u = v(x, t)
-    return d_t + divergence(v, x, t) + (u * score).reshape(len(x), -1).sum(1)
+    return d_t + divergence(v, x, t, manifold=manifold) + (u * score).reshape(len(x), -1).sum(1)

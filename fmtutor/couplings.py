@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.checking import check_cond, check_points, check_same
+from fmtutor.checking import as_generator, check_cond, check_points, check_same
+from fmtutor.entropic import entropic_plan
 
-__all__ = ["in_common_unit", "independent", "minibatch_ot", "within_labels"]
+__all__ = ["in_common_unit", "independent", "minibatch_ot", "sinkhorn", "within_labels"]
 
 
 def independent(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
@@ -59,6 +60,37 @@ def minibatch_ot(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
     _, column = linear_sum_assignment(cost)
     order = torch.as_tensor(column, device=x1.device)
     return (x0, x1[order], *(c[order.to(c.device)] for c in cond))
+
+
+def sinkhorn(
+    epsilon: float,
+    *,
+    tol: float = 1e-4,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the coupling that draws for each x0 of a batch a partner x1 from the entropic plan.
+
+    The law of a pair is that of `entropic_plan(x0, x1, epsilon, tol=tol)`. Every x0 is used once; a
+    partner may be drawn again, and conditions go with it.
+
+    Reference: tong2024sf2m
+    Chapter: bridges
+
+    Example:
+        >>> x0, x1 = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]])
+        >>> sinkhorn(0.01, seed=0)(x0, x1, torch.tensor([7, 8]))[2]
+        tensor([8, 7])
+    """
+    random = as_generator(seed, generator)
+
+    def coupled(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
+        cond = check_cond(cond, len(x1))
+        plan = entropic_plan(x0, x1, epsilon, tol=tol).cpu()
+        row = torch.multinomial(plan, 1, generator=random)[:, 0]
+        return (x0, x1[row.to(x1.device)], *(c[row.to(c.device)] for c in cond))
+
+    return coupled
 
 
 def within_labels(

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from fmtutor.checking import check_callable, check_cond, check_count, check_model, check_points
-from fmtutor.continuity import divergence_probes, velocity_and_divergence
+from fmtutor.continuity import divergence_probes, tangent_probes, velocity_and_divergence
+from fmtutor.manifolds import Manifold
 from fmtutor.notation import Field, KnowsDivergence, conditioned
 from fmtutor.solvers import sample
 
@@ -47,6 +48,7 @@ def log_prob(
     generator: torch.Generator | None = None,
     differentiable: bool = False,
     batch_size: int | None = None,
+    manifold: Manifold | None = None,
 ) -> Tensor:
     """Return log p_1(x1) = log p_0(x_0) − ∫_0^1 ∇·v(x_t, t) dt of the flow of a field, `[b]`.
 
@@ -62,6 +64,8 @@ def log_prob(
             along the trajectory: unbiased for the result).
         probes: Number of random vectors a point, one backward pass each.
         differentiable: Whether gradients flow to the parameters of v, and to x1.
+        manifold: Where the points are, if not in flat space: v is tangent there, the densities are
+            those with respect to its volume, and points are put back onto it after each step.
 
     Equation: eq-likelihood-logp, eq-likelihood-augmented
     Reference: chen2018, grathwohl2019
@@ -81,9 +85,10 @@ def log_prob(
         probes=probes,
         generator=generator,
         differentiable=differentiable,
+        manifold=manifold,
     )
     parts = []
-    for x, *c in _groups(v, x1, "x1", cond, base, batch_size):
+    for x, *c in _groups(v, x1, "x1", cond, base, batch_size, manifold):
         x0, change = travel(x, *c)
         # Integrated from 1 to 0, it is minus the integral from 0 to 1.
         parts.append(base(x0) + change)
@@ -102,6 +107,7 @@ def sample_with_log_prob(
     probes: int = 1,
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
+    manifold: Manifold | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Follow the flow from noise x0 to data; return the points with their log-likelihoods `[b]`.
 
@@ -117,7 +123,7 @@ def sample_with_log_prob(
         (tensor([[2.7183, 2.7183]]), tensor([-4.8379]))
     """
     ends, values = [], []
-    for x, *c in _groups(v, x0, "x0", cond, base, batch_size):
+    for x, *c in _groups(v, x0, "x0", cond, base, batch_size, manifold):
         x1, integral = _follow(
             v,
             x,
@@ -129,6 +135,7 @@ def sample_with_log_prob(
             probes=probes,
             generator=generator,
             differentiable=False,
+            manifold=manifold,
         )
         ends.append(x1)
         values.append(base(x) - integral)
@@ -142,11 +149,14 @@ def _groups(
     cond: Tensor | Sequence[Tensor],
     base: Callable[[Tensor], Tensor],
     batch_size: int | None,
+    manifold: Manifold | None,
 ) -> list[tuple[Tensor, ...]]:
     """Check what came and return points and conditions in groups."""
     check_points(x, name, finite=True)
     check_model(v, x, name)
     check_callable("base", base, "a log-density")
+    if manifold is not None:
+        manifold.check(x, name)
     size = len(x) if batch_size is None else check_count("batch_size", batch_size)
     return list(zip(*(torch.split(a, size) for a in (x, *check_cond(cond, len(x)))), strict=True))
 
@@ -162,25 +172,30 @@ def _follow(
     probes: int,
     generator: torch.Generator | None,
     differentiable: bool,
+    manifold: Manifold | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the points at the end of the way and the integral of the divergence along it."""
     with torch.inference_mode(False):  # what was made in that mode cannot be recorded
         cond = tuple(c.clone() if c.is_inference() else c for c in cond)
     vectors = divergence_probes(x, divergence, generator, probes)
-    evaluate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = partial(
-        velocity_and_divergence,
-        conditioned(v, *cond),
-        probes=vectors,
-        differentiable=differentiable,
-    )
-    if divergence == "exact" and not differentiable and isinstance(v, KnowsDivergence):
-        closed_form = v.with_divergence()
+    field, closed_form = conditioned(v, *cond), None
+    if divergence == "exact" and not differentiable and manifold is None:
+        closed_form = v.with_divergence() if isinstance(v, KnowsDivergence) else None
+
+    def evaluate(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         if closed_form is not None:
-            evaluate = lambda x, t: closed_form(x, t, *cond)  # noqa: E731
+            return closed_form(x, t, *cond)
+        here = tangent_probes(manifold, x, vectors, divergence)
+        return velocity_and_divergence(field, x, t, here, differentiable=differentiable)
 
     def augmented(state: Tensor, t: Tensor) -> Tensor:
         u, div = evaluate(state[:, :-1].reshape(x.shape), t)
         return torch.cat([u.reshape(len(u), -1), div[:, None]], dim=1)
+
+    def project(state: Tensor) -> Tensor:
+        points = state[:, :-1].reshape(x.shape)
+        points = points if manifold is None else manifold.project(points)
+        return torch.cat([points.reshape(len(x), -1), state[:, -1:]], dim=1)
 
     start = torch.cat([x.reshape(len(x), -1), x.new_zeros(len(x), 1)], dim=1)
     end = sample(
@@ -190,6 +205,7 @@ def _follow(
         steps=steps,
         t0=way[0],
         t1=way[1],
+        project=None if manifold is None else project,
         differentiable=differentiable,
     )
     return end[:, :-1].reshape(x.shape), end[:, -1]

@@ -1,11 +1,14 @@
 """Right answers to every exercise, each written another way than the exercise's reference."""
 
+import itertools
 import math
 
 import torch
 from scipy.optimize import linear_sum_assignment
 
 from fmtutor import CondOT, EmpiricalField, divergence, sample
+from fmtutor.jumps import sample_tokens
+from fmtutor.paths import BrownianBridge
 
 
 def turn(x):
@@ -384,6 +387,27 @@ def pictures_that_fit(weights, devices, memory, picture):
     return max(0, math.floor((memory - held) / picture))
 
 
+# discrete
+
+
+def rates_by_hand(x, posterior, kappa, d_kappa):
+    rates = posterior * (d_kappa / (1 - kappa))
+    return rates.scatter(2, x[..., None], rates.gather(2, x[..., None]) - d_kappa / (1 - kappa))
+
+
+def equal_by_counting(k, N):
+    """Go through the steps of three tokens, each as likely."""
+    right = 0.0
+    for steps in itertools.product(range(N), repeat=3):
+        right += k ** (1 - steps.count(min(steps)))
+    return right / N**3
+
+
+def filled(logits, given, path, steps, seed):
+    x0 = given.masked_fill(given < 0, path.tokens)  # what is no mask stays by itself
+    return sample_tokens(logits, x0, path, steps=steps, seed=seed)
+
+
 # training
 
 
@@ -449,7 +473,119 @@ def euler_width(alpha, sigma, d_alpha, d_sigma, w):
     return x / w
 
 
+def meanflow_target(net, x, v, s, t):
+    with torch.enable_grad():
+        x, s = x.clone().requires_grad_(), s.clone().requires_grad_()
+        value, slope = net(x, s, t), []
+        for column in value.unbind(1):
+            dx, ds = torch.autograd.grad(column.sum(), (x, s), retain_graph=True)
+            slope.append((dx * v).sum(1) + ds)
+    return v + (t - s).detach()[:, None] * torch.stack(slope, 1)
+
+
+def one_jump_for_two(net, x, s, t):
+    with torch.no_grad():
+        half = ((t - s) / 2)[:, None]
+        first = net(x, s, (s + t) / 2)
+        target = (first + net(x + half * first, (s + t) / 2, t)) / 2
+    return torch.nn.functional.mse_loss(net(x, s, t), target)
+
+
+# manifolds
+
+
+def mean_direction(a):
+    return torch.polar(torch.ones_like(a), a).mean().angle().item()
+
+
+def conditional_velocity(x, x1, t):
+    """By finite differences of the great circle that is at x at time t and at x1 at time 1."""
+    angle = (x * x1).sum(1, keepdim=True).acos()
+    h = 1e-5
+
+    def at(share):
+        return ((1 - share) * angle).sin() * x + (share * angle).sin() * x1
+
+    return (at(h) - at(-h)) / (2 * h * angle.sin() * (1 - t[:, None]))
+
+
+def tangent_divergence(x, w, J):
+    """The derivative of the projected field along two directions of the tangent plane."""
+    total, h = 0, 1e-5
+    first = torch.linalg.cross(x, torch.tensor([[0.3, -0.5, 0.8]], dtype=x.dtype).expand_as(x))
+    first = first / first.norm(dim=1, keepdim=True)
+
+    def v(y):
+        raw = w + torch.einsum("bij,bj->bi", J, y - x)
+        return raw - (y * raw).sum(1, keepdim=True) * y / y.square().sum(1, keepdim=True)
+
+    for e in (first, torch.linalg.cross(x, first)):
+        total = total + ((v(x + h * e) - v(x - h * e)) / (2 * h) * e).sum(1)
+    return total
+
+
+def hyperboloid(x, u, y):
+    """By the two lines of light through x, and by the sinh of half the distance."""
+
+    def square(u):
+        return (u[:, :2].square().sum(1) - u[:, 2].square())[:, None]
+
+    length = square(u).sqrt()
+    end = (length.exp() * (x + u / length) + (-length).exp() * (x - u / length)) / 2
+    distance = 2 * torch.asinh(square(y - x).sqrt() / 2)
+    return torch.stack([end, distance / distance.sinh() * (y - distance.cosh() * x)])
+
+
+# bridges
+
+
+def bridge_velocity(x, x0, x1, t):
+    """Differentiate the centre and the width along the curve of fixed noise."""
+    at = t[:, None]
+    z = (x - (1 - at) * x0 - at * x1) / (at * (1 - at)).sqrt()
+
+    def place(s):
+        return (1 - s) * x0 + s * x1 + (s * (1 - s)).sqrt() * z
+
+    return (place(at + 1e-6) - place(at - 1e-6)) / 2e-6
+
+
+def bridge_drifts(line, score, t, sigma):
+    path = BrownianBridge(sigma)
+    velocity = line - path.half_d_variance(t)[:, None] * score
+    return torch.stack([velocity + k * sigma**2 / 2 * score for k in (1, -1)])
+
+
+def sinkhorn_round(f, g, cost, epsilon):
+    """The same, one row and one column after the other, each by its largest term."""
+    n, f, g = len(f), f.clone(), g.clone()
+    for j in range(n):
+        a = (f - cost[:, j]) / epsilon
+        g[j] = -epsilon * (a.max() + (n * (a - a.max()).exp().sum()).log())
+    for i in range(n):
+        a = (g - cost[i]) / epsilon
+        f[i] = -epsilon * (a.max() + (n * (a - a.max()).exp().sum()).log())
+    return torch.stack([f, g])
+
+
+def end_correlation(s0, s1, sigma):
+    """Find the covariance for which the off-diagonal precision is −1/σ², by bisection."""
+    low, high = 0.0, s0 * s1
+    for _ in range(200):
+        c = (low + high) / 2
+        low, high = (c, high) if c / (s0**2 * s1**2 - c**2) < 1 / sigma**2 else (low, c)
+    return c / (s0 * s1)
+
+
 RIGHT = {
+    "manifolds.grade_divergence": tangent_divergence,
+    "manifolds.grade_hyperboloid": hyperboloid,
+    "manifolds.grade_mean": mean_direction,
+    "manifolds.grade_velocity": conditional_velocity,
+    "bridges.grade_cross": end_correlation,
+    "bridges.grade_drifts": bridge_drifts,
+    "bridges.grade_sinkhorn": sinkhorn_round,
+    "bridges.grade_velocity": bridge_velocity,
     "analysis.grade_rate": rate,
     "analysis.grade_coarse": coarse,
     "analysis.grade_potential": potential,
@@ -470,6 +606,14 @@ RIGHT = {
     "couplings.grade_bends": bends,
     "couplings.grade_flow_pairs": flow_pairs,
     "couplings.grade_below": lambda w, a: (1 - w) + w * a,
+    "few_steps.grade_arrival": lambda u, ws, wt, wxu, s, t: (
+        u - torch.einsum("b,bd->bd", t - s, wt + wxu)
+    ),
+    "few_steps.grade_cliff": lambda slope: (
+        1 - 2 * torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-1 / slope)).item()
+    ),
+    "few_steps.grade_detached": one_jump_for_two,
+    "few_steps.grade_target": meanflow_target,
     "flows.grade_attraction": lambda x0, t: torch.lerp(
         torch.tensor([[1.0, -1.0]]).to(x0), x0, torch.exp(-2 * t)[:, None]
     ),
@@ -537,6 +681,9 @@ RIGHT = {
     "sampling.grade_drift": drift,
     "sampling.grade_left": lambda b, c: 1 - b[c < 1].sum(),
     "sampling.grade_steps": steps_needed,
+    "discrete.grade_equal_share": equal_by_counting,
+    "discrete.grade_fill": filled,
+    "discrete.grade_rate": rates_by_hand,
     "scale.grade_average": gradient_of_one,
     "scale.grade_block": modulated,
     "scale.grade_fit": pictures_that_fit,

@@ -19,6 +19,8 @@ import fmtutor.data
 # The modules of which every public name has an example, beside what `fmtutor` itself names.
 DONE = (
     *("checking", "checks", "continuity", "couplings", "data", "guidance", "likelihood", "losses"),
+    *("manifold_oracles", "manifolds.flat", "manifolds.product", "manifolds.protocol"),
+    *("manifolds.rotations", "manifolds.sphere", "networks.tangent", "paths.geodesic"),
     *("maximum_likelihood", "metrics", "networks.embedding", "networks.mlp"),
     *("networks.mlp_divergence", "notation", "oracles", "paths.affine", "paths.bridge", "solvers"),
     *("training", "exercises.grading", "exercises.results", "plotting"),

@@ -101,6 +101,7 @@ LIGHT_INK = f"""
 # They draw with the ink of the text.
 INKED = (
     "DiffusionExplorer",
+    "TokenExplorer",
     "PathExplorer",
     "PosteriorExplorer",
     "ResolutionExplorer",

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fmtutor.images import cli
-from fmtutor.images.commands import train_settings
+from fmtutor.images.arguments import train_settings
 from fmtutor.images.config import EvaluationConfig
 
 ROOT = Path(__file__).resolve().parents[1]

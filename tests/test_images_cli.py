@@ -7,19 +7,24 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from argparse import Namespace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
 from PIL import Image
 
-from fmtutor.images import chunks, commands, processes, trainer
+from fmtutor.images import chunks, processes, trainer
+from fmtutor.images.arguments import train_settings
 from fmtutor.images.checkpoint import load_model, save_model
 from fmtutor.images.cli import attribute_help, main
-from fmtutor.images.config import PRESETS, TrainConfig
+from fmtutor.images.config import TrainConfig
+from fmtutor.images.datasets import load_images
+from fmtutor.images.inputs import shared_data
 from fmtutor.images.latents import identity
+from fmtutor.images.manifest import read_manifest
 from fmtutor.images.pack import pack_images
-from fmtutor.images.packed import read_manifest
+from fmtutor.images.presets import PRESETS
 from fmtutor.images.run import find_model
 from fmtutor.networks import Autoencoder, Transformer, TransformerConfig, UNetConfig
 from fmtutor.networks.autoencoder import AutoencoderConfig
@@ -49,17 +54,48 @@ def test_a_preset_is_changed_by_what_is_said(run):
     assert about["classes"] == [*"0123456789"]
 
 
+def test_what_is_said_in_vain_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for said, message in (
+        ("--size 64", "size = 64 would not act: that needs data = 'folder', but 'digits' came"),
+        ("--times-mean 1", "times_mean = 1.0 would not act"),
+        ("--no-conditional --label-dropout 0.2", "label_dropout = 0.2 would not act"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*QUICK.split(), "run", *said.split()])
+        assert message in capsys.readouterr().err
+    mirrored = replace(load_images("digits"), flip=True)
+    monkeypatch.setattr("fmtutor.images.datasets.load_images", lambda name, **given: mirrored)
+    assert main([*QUICK.split(), "run", "--data", "cifar10", "--no-flip"]) == 1
+    assert "no-flip came, but cifar10 is always mirrored" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_preset_has_said_is_dropped_where_it_would_not_act():
+    large = {"preset": "latents-transformer-gpu", "error": pytest.fail}
+    settings = train_settings(Namespace(data="packed", **large), large["preset"])
+    assert (settings.data, settings.size, settings.batch_size) == ("packed", 32, 256)
+    assert train_settings(Namespace(**large), large["preset"]).size == 256
+    base = replace(PRESETS["digits-cpu"], times="logit-normal", times_mean=1.0)
+    assert train_settings(Namespace(times="uniform", **large), base).times_mean == 0
+
+
 def test_the_run_goes_where_its_preset_says(tmp_path, monkeypatch):
     seen = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trainer, "train", lambda *args, **options: seen.append((args, options)))
-    monkeypatch.setattr("fmtutor.images.datasets.load_images", lambda name, **given: (name, given))
+    asked, mirrored = [], replace(load_images("digits"), flip=True)
+    monkeypatch.setattr(
+        "fmtutor.images.datasets.load_images",
+        lambda name, **given: asked.append((name, given)) or mirrored,
+    )
     command = "train --preset cifar10-gpu --data folder --data-dir d --size 64 --flip --device cpu"
     assert main([*command.split(), "--no-compile", "--seed", "3"]) == 0
     ((config, data, out), options) = seen[0]
     assert str(out) == "runs/cifar10-gpu"
     assert (config.architecture["width"], config.seed, config.compile) == (144, 3, False)
-    name, given = data
+    (name, given), *_ = asked
+    assert data is mirrored
     assert (name, str(given["data_dir"]), given["size"], given["flip"]) == ("folder", "d", 64, True)
     assert (options["device"].type, options["resume"]) == ("cpu", False)
 
@@ -244,11 +280,11 @@ def test_each_process_maps_the_packed_set_of_the_first_one(tmp_path, monkeypatch
     first, config = read_manifest(tmp_path / "one"), TrainConfig(data="packed")
     ranks = processes.Ranks(1, 2, torch.device("cpu"))
     monkeypatch.setattr(processes, "from_first", lambda make, ranks: first)
-    data = commands._shared_data(config, tmp_path / "one", ranks)
+    data = shared_data(config, tmp_path / "one", ranks)
     assert (data.classes, data.sha256) == (("dog", "one"), first.sha256)
     assert hasattr(data.train, "mapping")
     with pytest.raises(ValueError, match=f"process 1 finds another .* expected was {first.sha256}"):
-        commands._shared_data(config, tmp_path / "other", ranks)
+        shared_data(config, tmp_path / "other", ranks)
 
 
 def test_a_run_in_packed_latents_draws_pictures(tmp_path, monkeypatch, capsys):

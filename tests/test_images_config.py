@@ -9,10 +9,11 @@ import pytest
 import torch
 from picture_runs import CONFIG, DATA, with_network
 
-from fmtutor.images import config as settings
+from fmtutor.images import presets
 from fmtutor.images.checkpoint import load_model, shipped_checkpoint
-from fmtutor.images.config import PRESETS, TrainConfig, learning_rate, read_config
+from fmtutor.images.config import TrainConfig, learning_rate, read_config
 from fmtutor.images.prepare import network_config
+from fmtutor.images.presets import PRESETS
 from fmtutor.networks import UNetConfig
 from fmtutor.networks.registry import NETWORKS
 
@@ -50,13 +51,21 @@ def test_the_rate_of_early_steps_knows_nothing_of_the_end():
         ({"network": "transformer", "architecture": {"mults": (1,)}}, "transformer has no setting"),
         ({"times": "beta"}, "times must be uniform or logit-normal, but 'beta' came"),
         ({"times_std": 0.0}, "times_std must be positive, but 0"),
-        ({"times_mean": float("inf")}, "times_mean finite"),
+        ({"times": "logit-normal", "times_mean": float("inf")}, "times_mean finite"),
         ({"shift": float("inf")}, "shift must be positive, but inf"),
         ({"shift": -1.0}, "shift must be positive, but -1"),
         ({"augment": -1}, "augment must be at least 0"),
-        ({"autoencoder": "a", "flip": True}, "flip, augment and dequantise are for pixels"),
-        ({"autoencoder": "a", "augment": 1}, "flip, augment and dequantise are for pixels"),
-        ({"autoencoder": "a", "dequantise": True}, "flip, augment and dequantise are for pixels"),
+        ({"autoencoder": "a", "flip": True}, "flip = True would not act: that needs autoencoder"),
+        (
+            {"autoencoder": "a", "augment": 1},
+            "= 1 would not act: .* autoencoder = '', but 'a' came",
+        ),
+        ({"autoencoder": "a", "dequantise": True}, "dequantise = True would not act"),
+        ({"data": "cifar10", "size": 64}, "size = 64 would not act: that needs data = 'folder'"),
+        ({"data": "packed", "channels": 3}, "needs data = 'folder', but 'packed' came"),
+        ({"times_mean": 0.5}, "times_mean = 0.5 would not act: that needs times = 'logit-normal'"),
+        ({"times_std": 2.0}, "times_std = 2.0 would not act: .* but 'uniform' came"),
+        ({"conditional": False, "label_dropout": 0.2}, "that needs conditional = True, but False"),
         ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
         ({"parallel": "zero"}, "parallel must be ddp or fsdp, but 'zero' came"),
     ],
@@ -86,7 +95,7 @@ def test_the_presets_are_by_data_set_and_device():
 
 
 def test_the_presets_have_the_weights_that_are_said():
-    text = Path(settings.__file__).read_text("utf-8").partition("Millions of weights: ")[2]
+    text = Path(presets.__file__).read_text("utf-8").partition("Millions of weights: ")[2]
     numbers = dict(re.findall(r"([\w-]+-[cg]pu) (\d+(?:\.\d+)?)", text))
     assert numbers.keys() == PRESETS.keys()
     shapes = {"digits": (8, 1), "fashion-mnist": (28, 1), "cifar10": (32, 3)}
@@ -132,8 +141,9 @@ def test_settings_of_the_first_edition_are_read():
 def test_the_settings_of_the_shipped_network_are_read():
     model, about = load_model(shipped_checkpoint())
     config = read_config(about["train"])
-    preset = PRESETS["fashion-cpu"]
-    assert config == preset
+    said = {"steps": 27_000, "ema": 0.9995, "precision": "bfloat16"}
+    often = {"sample_every": 2500, "save_every": 250}
+    assert config == replace(PRESETS["fashion-cpu"], **said, **often)
     data = replace(
         DATA, train=torch.zeros(1, 1, 28, 28, dtype=torch.uint8), classes=tuple(about["classes"])
     )
@@ -143,6 +153,23 @@ def test_the_settings_of_the_shipped_network_are_read():
 @pytest.mark.parametrize("config", [CONFIG, *PRESETS.values()])
 def test_settings_survive_json(config):
     assert read_config(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_a_setting_that_acts_is_taken():
+    config = replace(
+        CONFIG, data="folder", size=64, channels=3, flip=True, augment=1, dequantise=True,
+        times="logit-normal", times_mean=0.5, times_std=2.0, label_dropout=0.2,
+    )  # fmt: skip
+    assert read_config(asdict(config)) == config
+    for dropout in (0.0, 0.1):  # nothing, or what nobody has said
+        assert replace(CONFIG, conditional=False, label_dropout=dropout).label_dropout == dropout
+
+
+def test_what_a_run_has_said_in_vain_is_left_out():
+    vain = {"size": 64, "channels": 1, "times_mean": 0.5, "label_dropout": 0.2}
+    assert read_config(asdict(CONFIG) | vain | {"conditional": False}) == replace(
+        CONFIG, conditional=False
+    )
 
 
 def test_settings_of_a_later_edition_are_left_out():

@@ -252,6 +252,14 @@ def test_pictures_of_a_folder(tmp_path):
     assert not load_images("digits").flip
 
 
+def test_a_data_set_is_not_asked_in_vain():
+    assert torch.equal(load_images("digits", size=8, channels=1).train, load_images("digits").train)
+    with pytest.raises(ValueError, match="size 16 came, but digits has size 8 of its own"):
+        load_images("digits", size=16)
+    with pytest.raises(ValueError, match="channels 3 came, but digits has channels 1 of its own"):
+        load_images("digits", channels=3)
+
+
 def test_a_picture_is_turned_upright_and_its_middle_taken(tmp_path):
     picture = np.zeros((4, 8, 3), dtype=np.uint8)
     picture[:, 2:6] = 100  # the middle square

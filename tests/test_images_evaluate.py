@@ -18,13 +18,14 @@ from fmtutor.images.classifier import Classifier, accuracy, load_classifier
 from fmtutor.images.cli import main
 from fmtutor.images.config import EvaluationConfig, TrainConfig, steps_for
 from fmtutor.images.datasets import ImageData, to_float, to_uint8
-from fmtutor.images.evaluate import Judge, balanced, beside_neighbours, choose_features, evaluate
+from fmtutor.images.evaluate import Judge, balanced, choose_features, evaluate
 from fmtutor.images.measures import (
     bits_per_dimension,
     embed,
     nearest_neighbours,
     precision_recall,
 )  # fmt: skip
+from fmtutor.images.neighbours import beside_neighbours
 from fmtutor.images.pictures import flow, guided_field
 from fmtutor.images.published import GARMENTS
 from fmtutor.metrics import frechet_distance
@@ -469,7 +470,7 @@ def test_neighbours_are_found_block_by_block(monkeypatch, flip):
     data = dataclasses.replace(data_set(train=100), flip=flip)
     images = torch.cat([data.train[:2], data.train[90:92].flip(-1), data.test[:20]])
     whole = beside_neighbours(images, data, k=4)
-    module = sys.modules["fmtutor.images.evaluate"]
+    module = sys.modules["fmtutor.images.neighbours"]
     monkeypatch.setattr(module, "BLOCK", 33)  # the last block has fewer pictures than neighbours
     seen, usual = [], module.nearest_neighbours
     monkeypatch.setattr(

@@ -12,9 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fmtutor.images.batches import on_device
 from fmtutor.images.footprint import (
     LINKS,
-    SIZES,
     Plan,
-    Size,
     crossover,
     footprint,
     footprint_table,
@@ -22,6 +20,7 @@ from fmtutor.images.footprint import (
     step_seconds,
 )
 from fmtutor.images.prepare import begin_run, shared_network
+from fmtutor.images.sizes import SIZES, Size
 from fmtutor.images.trainer import take_step
 
 # All rows can be shared by two.

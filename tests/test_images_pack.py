@@ -319,6 +319,26 @@ def test_a_run_on_latents(tmp_path):
     assert not (tmp_path / "other").exists()  # told before anything was written
 
 
+def test_what_a_packed_set_cannot_do_is_refused(tmp_path):
+    packed(tmp_path / "pictures")
+    packed(tmp_path / "mirrored", flip=True)
+    packed(tmp_path / "latents", latents())
+    assert load_images("packed", data_dir=tmp_path / "mirrored", flip=True).flip
+    assert load_images("packed", data_dir=tmp_path / "pictures", size=4, channels=1).flip is False
+    for name in ("pictures", "latents"):
+        with pytest.raises(ValueError, match=f"flip came, but what is in .*{name} was packed with"):
+            load_images("packed", data_dir=tmp_path / name, flip=True)
+    with pytest.raises(ValueError, match="size 8 came, but packed has size 4 of its own"):
+        load_images("packed", data_dir=tmp_path / "pictures", size=8)
+    again = {"data_dir": tmp_path / "pictures", "progress": False}
+    with pytest.raises(ValueError, match=r"flip came, but what is in .*pictures was packed"):
+        pack_images(tmp_path / "again", "packed", flip=True, **again)
+    for given in ({"size": 8}, {"channels": 3}):
+        with pytest.raises(ValueError, match="came, but packed has"):
+            pack_images(tmp_path / "again", "packed", **given, **again)
+    assert not (tmp_path / "again").exists()
+
+
 # Pictures of a folder: what becomes of them is the same in memory and packed.
 
 

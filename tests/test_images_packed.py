@@ -17,13 +17,8 @@ from fmtutor.images import packed as packed_sets
 from fmtutor.images.batches import on_device, parts, step_rows
 from fmtutor.images.checkpoint import sha256_of
 from fmtutor.images.data import check_images
-from fmtutor.images.packed import (
-    Manifest,
-    ask_for,
-    load_packed,
-    read_manifest,
-    verify_packed,
-)  # fmt: skip
+from fmtutor.images.manifest import Manifest, read_manifest
+from fmtutor.images.packed import ask_for, load_packed, verify_packed
 from fmtutor.images.prepare import begin_run, check_fit
 from fmtutor.images.trainer import Stopped
 

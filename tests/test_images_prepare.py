@@ -19,11 +19,14 @@ def test_settings_that_do_not_fit_the_data_are_refused(tmp_path):
         quick(tmp_path / "run", replace(CONFIG, batch_size=51))
     with pytest.raises(ValueError, match="batch_size 8 cannot be shared by 1 processes in 3 parts"):
         quick(tmp_path / "run", replace(CONFIG, accumulate=3))
+    with pytest.raises(ValueError, match="flip came, but the pictures of dots are not to be mirro"):
+        quick(tmp_path / "run", replace(CONFIG, flip=True))
     assert not (tmp_path / "run").exists()
 
 
 def test_what_just_fits_is_taken():
     check_fit(replace(CONFIG, batch_size=50), DATA, CPU)
+    check_fit(replace(CONFIG, flip=True), replace(DATA, flip=True), CPU)
     check_fit(replace(CONFIG, batch_size=8, accumulate=2), DATA, replace(CPU, world=4))
     with pytest.raises(ValueError, match="cannot be shared by 4 processes in 4 parts each"):
         check_fit(replace(CONFIG, batch_size=8, accumulate=4), DATA, replace(CPU, world=4))

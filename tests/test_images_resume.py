@@ -49,6 +49,14 @@ def test_a_run_is_not_overwritten(finished):
         quick(finished)
 
 
+def test_what_is_for_another_kind_of_run_is_refused(tmp_path):
+    said = "reschedule is for a run that is resumed, weights are for one that begins, but resume "
+    for given in ({"reschedule": True}, {"resume": True, "weights": "a"}):
+        with pytest.raises(ValueError, match=f"{said}{given.get('resume', False)} came"):
+            quick(tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
 def test_there_must_be_something_to_resume(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .* to resume from"):
         quick(tmp_path, resume=True)

@@ -58,15 +58,16 @@ class Cuda:
 
 
 @pytest.mark.parametrize(
-    ("device", "compiled", "layout"),
+    ("device", "change", "layout"),
     [
-        (CPU, False, torch.channels_last),
-        (CPU, True, torch.channels_last),
-        (Cuda(), True, torch.channels_last),
-        (Cuda(), False, torch.contiguous_format),
+        (CPU, {}, torch.channels_last),
+        (CPU, {"compile": True}, torch.channels_last),
+        (CPU, {"precision": "bfloat16"}, torch.contiguous_format),
+        (Cuda(), {"compile": True, "precision": "bfloat16"}, torch.channels_last),
+        (Cuda(), {}, torch.contiguous_format),
     ],
 )
-def test_the_layout_is_the_one_that_the_norms_keep(monkeypatch, device, compiled, layout):
+def test_the_layout_is_the_one_that_is_fastest(monkeypatch, device, change, layout):
     asked = []
 
     def to(self, where, *, memory_format):
@@ -74,7 +75,7 @@ def test_the_layout_is_the_one_that_the_norms_keep(monkeypatch, device, compiled
         return self
 
     monkeypatch.setattr(UNet, "to", to)
-    make(replace(CONFIG, compile=compiled), device=device)
+    make(replace(CONFIG, **change), device=device)
     assert asked == [(device, layout)]
 
 

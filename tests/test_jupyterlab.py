@@ -47,14 +47,25 @@ FIGURES = {
         {"batch_size": 12},
         {"time": 0.8, "seed": 4, "batch_size": 9, "marks": False, "view": "flow"},
     ),
+    "BridgeExplorer": (
+        {},
+        {"time": 0.8, "coupling": "optimal", "sigma": 0.5, "seed": 4},
+        {"sources": ((-2.0, 0.0), (-1.0, 2.0), (0.0, -2.0))},
+    ),
     "DiffusionExplorer": (
         {},
         {"schedule": 1.4, "sampler": "2m", "grid": "time", "steps": 12},
         {"sampler": "ancestral"},
     ),
+    "JumpExplorer": ({}, {"s": 0.25, "t": 0.75, "jumps": 4}),
     "ResolutionExplorer": (
         {},
         {"time": 0.5, "clock": "shifted", "ratio": 2, "detail": False, "garment": 3, "seed": 4},
+    ),
+    "TokenExplorer": (
+        {},
+        {"law": "moons", "source": "uniform", "schedule": "late", "steps": 4, "time": 0.5},
+        {"renewal": 5.0, "seed": 3},
     ),
     "GuidanceExplorer": (
         {"particles": 100},

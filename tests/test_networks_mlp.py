@@ -265,3 +265,22 @@ def test_a_changed_network_has_no_closed_form(change):
         model.layers[1] = torch.nn.Tanh()
     assert model.with_divergence() is None
     assert MLP().with_divergence() is not None
+
+
+def test_the_fastest_time_feature_can_be_set():
+    fast, slow = MLP(), MLP(max_frequency=2.0)
+    assert (fast.embedding.frequencies.max(), slow.embedding.frequencies.max()) == (8.0, 2.0)
+
+
+def test_what_it_is_told_also_joins_the_time():
+    torch.manual_seed(0)
+    model = MLP(2, width=8, depth=1, time_dim=4)
+    x, t, also = torch.randn(3, 2), torch.rand(3), torch.randn(3, 4)
+    features = model.embedding(t)
+    with torch.no_grad():
+        model.layers[0].weight[:, 2:] = 0  # only what joins the point
+        torch.testing.assert_close(model(x, t, also=also), model(x, t))
+        model.layers[0].weight[:, 2:] = 1
+        told = model(x, t, also=also)
+        model.embedding.forward = lambda t: features + also
+    torch.testing.assert_close(told, model(x, t))

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
 
-from fmtutor import AffinePath, BridgePath, CondOT, Cosine, PathSample, VariancePreserving
+from fmtutor import (
+    AffinePath,
+    BridgePath,
+    CondOT,
+    Cosine,
+    PathSample,
+    VariancePreserving,
+    continuity_residual,
+)
+from fmtutor.paths import BrownianBridge
 
 F64 = torch.float64
 PATHS = [
@@ -360,7 +369,7 @@ def test_the_dirac_limit_of_the_bridge_is_the_straight_path(shape, seed):
 def test_the_dirac_limit_draws_nothing_and_has_no_density(global_rng_untouched):
     x0, x1, t = draw((3, 2), 0)
     BridgePath().sample(x0, x1, t)
-    with pytest.raises(ValueError, match=r"BridgePath\(0\) does not exist: it is a point mass"):
+    with pytest.raises(ValueError, match=r"of BridgePath\(sigma=0.0\) does not .* point mass"):
         BridgePath().log_prob(x0, x1, t, x0=x0)
 
 
@@ -493,3 +502,60 @@ def test_a_path_is_abstract_and_frozen():
         CondOT().sigma_min = 0.5
     assert CondOT(0.1) == CondOT(0.1)
     assert hash(Cosine()) == hash(Cosine())
+
+
+# Interpolants whose width changes.
+
+
+def interpolants():
+    return [BrownianBridge(0.7), BrownianBridge(2.0, width=0.3), BridgePath(0.4)]
+
+
+@pytest.mark.parametrize("path", interpolants(), ids=str)
+@given(shapes, seeds)
+def test_an_interpolant_moves_as_its_width_does(path, shape, seed):
+    x0, x1, t = draw(shape, seed)
+    t = 0.05 + 0.9 * t
+    s = path.sample(x0, x1, t, seed=seed)
+    z = path.noise(s)
+    later = left(t + 1e-6, x1)
+    earlier = left(t - 1e-6, x1)
+    ways = [(1 - w) * x0 + w * x1 + path.gamma(w) * z for w in (earlier, later)]
+    torch.testing.assert_close(s.ut, (ways[1] - ways[0]) / 2e-6, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(path.conditional_velocity(s.xt, x1, t, x0=x0), s.ut)
+    width = path.gamma(left(t, x1))
+    torch.testing.assert_close(path.conditional_score(s.xt, x1, t, x0=x0), -z / width)
+
+
+@pytest.mark.parametrize("path", interpolants(), ids=str)
+def test_an_interpolant_satisfies_the_continuity_equation(path):
+    x0, x1, t = draw((40, 2), 3)
+    t = 0.05 + 0.9 * t
+    xt = path.sample(x0, x1, t, seed=0).xt
+    residual = continuity_residual(
+        lambda x, t: path.log_prob(x, x1, t, x0=x0),
+        lambda x, t: path.conditional_velocity(x, x1, t, x0=x0), xt, t,
+    )  # fmt: skip
+    assert residual.abs().max() < 1e-8
+
+
+def test_the_brownian_bridge_is_pinned_at_both_ends():
+    x0, x1, _ = draw((200, 2), 4)
+    path = BrownianBridge(1.5)
+    for t, end in ((0.0, x0), (1.0, x1)):
+        s = path.sample(x0, x1, t, seed=0)
+        torch.testing.assert_close(s.xt, end)
+        assert not s.ut.isfinite().any()  # its target has no bound
+        assert not path.noise(s).any()
+        with pytest.raises(ValueError, match=r"the density of BrownianBridge.* where γ\(t\) = 0"):
+            path.log_prob(s.xt, x1, t, x0=x0)
+    half = path.sample(x0, x1, 0.5, seed=0).xt - (x0 + x1) / 2
+    assert abs(half.std() - 0.75) < 5 * 0.75 / math.sqrt(800)
+    line = BrownianBridge(0.0).sample(x0, x1, 0.0, seed=0)
+    torch.testing.assert_close(line.ut, x1 - x0)
+
+
+@pytest.mark.parametrize("settings", [{"sigma": -1.0}, {"sigma": 1.0, "width": math.nan}])
+def test_a_brownian_bridge_refuses_bad_sizes(settings):
+    with pytest.raises(ValueError, match="must be finite and at least 0"):
+        BrownianBridge(**settings)

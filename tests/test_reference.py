@@ -27,7 +27,7 @@ LISTED = re.findall(r"automodule:: (\S+)", PAGE)
 # What a user of the package does not import: see the page's first paragraph.
 LEFT_OUT = re.compile(
     r"fmtutor\.(checking|cli|exercises.*|widgets\..*"
-    r"|images\.(cli|__main__|batches|board|chunks|commands|data|download|evaluation|features|folder|journal"
+    r"|images\.(cli|__main__|arguments|batches|board|chunks|commands|data|download|evaluation|features|folder|inputs|journal"
     r"|judge|launch|parallel|prepare|processes|published|resume|run|shards))"
 )
 

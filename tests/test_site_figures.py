@@ -30,12 +30,16 @@ KEY = """
 
 # Each page with its figures, as the chapter makes them, from its top.
 FIGURES = {
+    "bridges": [widgets.BridgeExplorer],
     "continuity": [widgets.ContinuityExplorer],
     "couplings": [widgets.CouplingExplorer],
+    "discrete": [widgets.TokenExplorer],
     "diffusion": [widgets.DiffusionExplorer],
+    "few_steps": [widgets.JumpExplorer],
     "guidance": [widgets.GuidanceExplorer],
     "images": [widgets.DigitPainter],
     "index": [partial(widgets.FlowPlayer, "spiral")],
+    "manifolds": [widgets.GlobeExplorer],
     "marginal": [widgets.StripExplorer, widgets.PosteriorExplorer],
     "memorisation": [partial(widgets.PosteriorExplorer, time=0.85)],
     "objectives": [widgets.GradientExplorer],

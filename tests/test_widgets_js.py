@@ -32,9 +32,20 @@ from fmtutor import (
 )
 from fmtutor.data import DATASETS, cluster_means
 from fmtutor.exponential import sample_exponential
+from fmtutor.few_steps import jump
+from fmtutor.manifold_oracles import SphereField
+from fmtutor.manifolds import Sphere
 from fmtutor.metrics import energy_distance
 from fmtutor.plotting import COLORS, blend
-from fmtutor.widgets import digit_painter, flow_player, resolutions, schedules
+from fmtutor.widgets import (
+    digit_painter,
+    flow_player,
+    globe_explorer,
+    jump_explorer,
+    resolutions,
+    schedules,
+    token_explorer,
+)
 from fmtutor.widgets.base import joined_module
 from fmtutor.widgets.packing import (
     pack_bytes,
@@ -118,6 +129,18 @@ def shipped(name):
 
 def shipped_case(name):
     return RECORDED[name] | {"name": name, "packed": pack_network(shipped(name), "float16")}
+
+
+def jump_case():
+    """The average velocity that ships: what it says, and where it jumps."""
+    figure = jump_explorer.JumpExplorer()
+    u, times = jump_explorer.network(), [0.3, 0.45, 0.9]
+    x = torch.tensor(RECORDED["line"]["x"])
+    return RECORDED["line"] | {
+        "packed": figure._network,
+        "times": times,
+        "jumped": jump(u, x, times),
+    }
 
 
 def guidance_case():
@@ -342,6 +365,53 @@ def resolution_cases():
     }
 
 
+def token_case(name, source, schedule, renewal):
+    """The exact chain of pairs: its law, posteriors, and what steps draw."""
+    figure = widgets.TokenExplorer(law=name, source=source, schedule=schedule, renewal=renewal)
+    law, path = token_explorer.LAWS[name], figure.path
+    x = torch.tensor([[0, 3], [path.states - 1, 4], [path.states - 1, path.states - 1]])
+    told = path.posterior(law.posterior(path)(x, torch.full((3,), 0.6, dtype=DOUBLE)), x)
+    times = torch.linspace(0, 1, 4, dtype=DOUBLE)
+    return {
+        "table": law.table.flatten(),
+        "settings": {"masked": path.masked, "schedule": schedule, "renewal": renewal},
+        "law": law.at(path, 0.6).flatten(),
+        "x": x,
+        "posteriors": told,
+        "propagated": law.propagated(path, times, renewal=renewal).flatten(),
+        "error": figure.error(3),
+        "formula": figure.formula(3),
+    }
+
+
+def token_cases():
+    return [
+        token_case("moons", "mask", "late", 0.0),
+        token_case("moons", "uniform", "cosine", 3.0),
+        token_case("two equal tokens", "mask", "straight", 4.0),
+        token_case("checkerboard", "uniform", "straight", 0.0),
+    ]
+
+
+def sphere_case(steps=20):
+    """The exact field of twelve airports, some places where nothing can come from among them."""
+    data, x = globe_explorer.airports()[::17], Sphere(2).project(normal(40, 3, seed=31))
+    field, starts = SphereField(data), x[:9]
+    times = torch.arange(steps, dtype=DOUBLE) / steps
+    settings = {"method": "midpoint", "project": Sphere(2).project, "return_path": True}
+    ways = sample(field, starts, times=times, **settings)
+    end = data[(ways[-1] @ data.T).argmax(1)]
+    return {
+        "data": data,
+        "x": x,
+        "t": TIMES,
+        "velocities": [field(x, t) for t in TIMES],
+        "starts": starts,
+        "steps": steps,
+        "ways": torch.cat([ways, end[None]]),
+    }
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -350,6 +420,7 @@ def half_case():
 def write_fixtures(file):
     methods = [("euler", 10), ("midpoint", 7), ("heun", 8), ("rk4", 5)]
     fixtures = {
+        "tokens": token_cases(),
         "random": [random_case(seed) for seed in (0, 1, 2**32 - 1, 20_261_122)],
         "networks": [
             network_case("two by sixteen", width=16, depth=2),
@@ -358,7 +429,8 @@ def write_fixtures(file):
             network_case("three classes", width=24, depth=2, classes=3),
             network_case("odd sizes", dim=3, width=13, depth=1, time_dim=6),
         ],
-        "shipped": [shipped_case(name) for name in RECORDED],
+        "shipped": [shipped_case(name) for name in RECORDED if name != "line"],
+        "jumps": jump_case(),
         "guidance": guidance_case(),
         "training": [
             training_case("plain", width=16, depth=2),
@@ -390,6 +462,7 @@ def write_fixtures(file):
             for sampler in schedules.SAMPLERS
         ],
         "resolutions": resolution_cases(),
+        "sphere": sphere_case(),
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),
         "colors": COLORS,
@@ -441,6 +514,7 @@ def test_every_javascript_test_is_found():
         "oracles",
         "random",
         "resolutions",
+        "sphere",
         "strips",
     }
 

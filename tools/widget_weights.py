@@ -3,6 +3,7 @@
     python tools/widget_weights.py                 every network
     python tools/widget_weights.py spiral moons    these; the others keep their weights
     python tools/widget_weights.py digits          the one that draws digits
+    python tools/widget_weights.py line            the flow map on a line
 
 What the weights mean is recorded in tests/recorded_networks.json.
 
@@ -21,14 +22,18 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from fmtutor import MLP, FitResult, fit
+from fmtutor import MLP, FitResult, fit, minimise
 from fmtutor.data import DATASETS
-from fmtutor.widgets import digit_painter, flow_player
+from fmtutor.few_steps import lagrangian_loss
+from fmtutor.networks import TwoTimes
+from fmtutor.widgets import digit_painter, flow_player, jump_explorer
 
 POINTS = 50_000
 STEPS = 8_000
 DIGITS = "digits"
 DIGIT_STEPS = 10_000
+LINE = "line"
+LINE_STEPS = 6_000
 HELD_OUT = 300  # of the digits, the last ones: no network has seen them
 RECORD = Path(__file__).resolve().parents[1] / "tests" / "recorded_networks.json"
 
@@ -58,6 +63,16 @@ def train_on_digits() -> FitResult:
     )
 
 
+def train_on_the_line() -> FitResult:
+    """Train the average velocity of the jump explorer on itself."""
+    torch.manual_seed(0)
+    points = jump_explorer.data().sample(POINTS, seed=0).float()
+    model = TwoTimes(MLP(**jump_explorer.NETWORK))
+    return minimise(
+        model, points, lagrangian_loss, steps=LINE_STEPS, batch_size=512, lr=4e-3, progress=False
+    )
+
+
 def weights(result: FitResult) -> torch.Tensor:
     """The weights of a trained network, flat, in half precision."""
     return torch.nn.utils.parameters_to_vector(result.model.parameters()).detach().half()
@@ -72,16 +87,24 @@ def outputs(model: MLP, n: int, labels: list[int | None]) -> dict[str, Any]:
     return {"x": at, "t": 0.6, "labels": labels, "velocities": found}
 
 
+def jumps(u: TwoTimes) -> dict[str, Any]:
+    """What an average velocity says at some fixed points, from one time to another."""
+    x = (2 * torch.arange(1.0, 5.0).sin()).round(decimals=3)[:, None]
+    at, found = ([[round(v, 5) for v in row] for row in y.tolist()] for y in (x, u(x, 0.3, 0.9)))
+    return {"x": at, "s": 0.3, "t": 0.9, "velocities": [found]}
+
+
 def record() -> None:
     """Record what the stored weights mean: tests compare Python's and the page's networks."""
     found = {name: outputs(flow_player.network(name), 4, [None]) for name in DATASETS}
     found[DIGITS] = outputs(digit_painter.network(), 1, [3, None])
+    found[LINE] = jumps(jump_explorer.network())
     lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
     RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
 def main() -> None:
-    known = [*DATASETS, DIGITS]
+    known = [*DATASETS, DIGITS, LINE]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("name", nargs="*", help=f"of {', '.join(known)} (default: all)")
     names = parser.parse_args().name or known
@@ -90,6 +113,8 @@ def main() -> None:
         start = time.perf_counter()
         if name == DIGITS:
             np.save(digit_painter.WEIGHTS, weights(train_on_digits()).numpy())
+        elif name == LINE:
+            np.save(jump_explorer.WEIGHTS, weights(train_on_the_line()).numpy())
         else:
             plane[name] = weights(train_in_the_plane(name))
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -98,6 +123,7 @@ def main() -> None:
         np.save(flow_player.WEIGHTS, rows.numpy())
     flow_player.network.cache_clear()
     digit_painter.network.cache_clear()
+    jump_explorer.network.cache_clear()
     record()
 
 

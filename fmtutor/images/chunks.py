@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fmtutor.images.checkpoint import sha256_of, sync_directory, write_atomically
-from fmtutor.images.packed import MANIFEST, UNFINISHED, Manifest
+from fmtutor.images.manifest import MANIFEST, UNFINISHED, Manifest
 
 __all__ = ["Rows", "begin_packing", "little_endian", "write_file"]
 

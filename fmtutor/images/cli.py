@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fmtutor.images.commands import run_evaluate, run_pack, run_sample, run_train
-from fmtutor.images.config import PRESETS, TrainConfig
+from fmtutor.images.config import TrainConfig
 from fmtutor.images.evaluation import EvaluationConfig
+from fmtutor.images.presets import PRESETS
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
 __all__ = ["attribute_help", "main"]

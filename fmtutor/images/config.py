@@ -1,4 +1,4 @@
-"""What describes a training run, and the runs that have a name."""
+"""What describes a training run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from fmtutor.images.evaluation import EvaluationConfig, steps_for
 from fmtutor.networks.registry import architecture
 
 __all__ = [
-    "PRESETS",
     "EvaluationConfig",
     "TrainConfig",
+    "acts",
     "learning_rate",
     "read_config",
     "steps_for",
 ]
 
 POSITIVE = "size steps batch_size accumulate lr times_std shift log_every sample_every save_every"
+ACTS = {
+    "size": ("data", "folder"), "channels": ("data", "folder"), "flip": ("autoencoder", ""),
+    "augment": ("autoencoder", ""), "dequantise": ("autoencoder", ""),
+    "label_dropout": ("conditional", True), "times_mean": ("times", "logit-normal"),
+    "times_std": ("times", "logit-normal"),
+}  # fmt: skip
+"""Settings that act only where another one has this value."""
+
 DIGITS = {"width": 24, "mults": (1, 2), "attention": (4,)}
 
 
@@ -32,12 +40,14 @@ class TrainConfig:
         size: Side to which the middle square of a folder's pictures is scaled; other data sets
             have their own.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
-        flip: Whether to mirror pictures at random; those of cifar10 always are.
+        flip: Whether to mirror pictures at random; those of cifar10 always are, and packed ones if
+            they were packed with it.
         augment: Pixels by which pictures are moved at random, at most, along either side; the
             border is repeated.
         dequantise: Whether to add noise of one grey level to the pixels, uniform.
-        autoencoder: File of the autoencoder in whose latents the run lives; fashion-mnist is the
-            one that comes with the package. Without one it lives in pixels.
+        autoencoder: File of the autoencoder in whose latents the run lives, which are never
+            mirrored; fashion-mnist is the one that comes with the package. Without one it lives in
+            pixels.
         conditional: Whether the network is told the class.
         network: The network: unet or transformer.
         architecture: Its settings, but for what the data decides; what is not said is its default.
@@ -60,7 +70,10 @@ class TrainConfig:
         shift: By how much the times are shifted, as to pictures of so many times the side: above 1
             nearer to the noise.
         seed: Seed of weights, order, noise and times.
-        precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that has it.
+        precision: float32, bfloat16 (autocast), or auto: bfloat16 on a GPU that has it. On a CPU
+            with instructions for it (AVX512-BF16, AMX) bfloat16 pays, too: a step of fashion-cpu
+            takes .6 of the time. Others emulate it, and take twice (AVX-512) to ten times (AVX2)
+            the time of float32, so auto leaves CPUs at float32.
         compile: Whether to compile the network.
         parallel: How several processes share the work: ddp, with the whole network in each; or
             fsdp, with a part of it in each, for one that is larger than a device.
@@ -71,7 +84,7 @@ class TrainConfig:
         save_every: Steps between two checkpoints.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of its range, or is said where it would not act.
 
     Chapter: images
     """
@@ -145,14 +158,19 @@ class TrainConfig:
                 "augment must be at least 0 and times_mean finite, "
                 f"but {self.augment} and {self.times_mean} came"
             )
-        if self.autoencoder and (self.flip or self.augment or self.dequantise):
-            raise ValueError("flip, augment and dequantise are for pixels: leave autoencoder out")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(
                 f"precision must be auto, float32 or bfloat16, but {self.precision!r} came"
             )
         if self.parallel not in ("ddp", "fsdp"):
             raise ValueError(f"parallel must be ddp or fsdp, but {self.parallel!r} came")
+        for name, (other, needed) in ACTS.items():
+            value, met = getattr(self, name), getattr(self, other)
+            if met != needed and value not in (0, getattr(TrainConfig, name)):
+                raise ValueError(
+                    f"{name} = {value} would not act: that needs {other} = {needed!r}, "
+                    f"but {met!r} came"
+                )
         object.__setattr__(self, "architecture", architecture(self.network, self.architecture))
 
 
@@ -160,6 +178,7 @@ def read_config(stored: Mapping[str, Any]) -> TrainConfig:
     """Return the settings that a run has written, as they are in its metadata.
 
     Runs of the first edition have those of the U-Net among the others, and pictures in colours.
+    What was said where it did not act is left out.
 
     Chapter: images
     """
@@ -168,8 +187,18 @@ def read_config(stored: Mapping[str, Any]) -> TrainConfig:
         known = architecture("unet", {})
         given["architecture"] = {name: given[name] for name in known if name in given}
         given["channels"] = 3 if given.get("data") == "folder" else 0
-    names = {field.name for field in fields(TrainConfig)}
-    return TrainConfig(**{name: value for name, value in given.items() if name in names})
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    known = {name: value for name, value in given.items() if name in defaults}
+    return TrainConfig(**{k: v for k, v in known.items() if acts(k, defaults | known)})
+
+
+def acts(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a setting can act among the others, all of a `TrainConfig` by their names.
+
+    Chapter: images
+    """
+    other, needed = ACTS.get(name, (name, settings[name]))
+    return bool(settings[other] == needed)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -180,102 +209,3 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     rise = (step + 1) / (config.warmup + 1)
     fall = (config.steps - step) / max(1.0, config.decay * config.steps)
     return config.lr * min(1.0, rise, fall)
-
-
-SHORT: dict[str, Any] = {
-    "steps": 7000,
-    "batch_size": 64,
-    "lr": 1.5e-3,
-    "warmup": 200,
-    "sample_every": 700,
-    "save_every": 100,
-}
-LONG: dict[str, Any] = {
-    "steps": 400_000,
-    "warmup": 5000,
-    "decay": 0.1,
-    "weight_decay": 0.0,
-    "ema": 0.9999,
-    "compile": True,
-    "log_every": 100,
-    "sample_every": 10_000,
-    "save_every": 2000,
-}
-
-PRESETS = {
-    "digits-cpu": TrainConfig(),
-    "fashion-cpu": TrainConfig(
-        data="fashion-mnist",
-        architecture={"patch": 2, "width": 48, "mults": (1, 2), "attention": (7,)},
-        **SHORT,
-    ),
-    "fashion-gpu": TrainConfig(
-        data="fashion-mnist",
-        architecture={
-            "width": 64,
-            "mults": (1, 2, 2),
-            "blocks": 2,
-            "attention": (7, 14),
-            "dropout": 0.1,
-        },
-        steps=50_000,
-        batch_size=256,
-        lr=1e-3,
-        warmup=1000,
-        ema=0.9995,
-        compile=True,
-        sample_every=2500,
-        save_every=1000,
-    ),
-    "fashion-transformer-cpu": TrainConfig(
-        data="fashion-mnist",
-        network="transformer",
-        architecture={"patch": 4, "width": 128, "depth": 6, "heads": 4},
-        **SHORT,
-    ),
-    "fashion-latents-cpu": TrainConfig(
-        data="fashion-mnist",
-        autoencoder="fashion-mnist",
-        network="transformer",
-        architecture={"patch": 1, "width": 128, "depth": 6, "heads": 4},
-        **SHORT,
-    ),
-    "cifar10-gpu": TrainConfig(
-        data="cifar10",
-        architecture={
-            "width": 144,
-            "mults": (1, 2, 2, 2),
-            "blocks": 2,
-            "attention": (16,),
-            "dropout": 0.1,
-        },
-        batch_size=128,
-        lr=2e-4,
-        **LONG,
-    ),
-    "cifar10-transformer-gpu": TrainConfig(
-        data="cifar10",
-        network="transformer",
-        architecture={"patch": 2, "width": 384, "depth": 12, "heads": 6, "dropout": 0.1},
-        batch_size=256,
-        lr=2e-4,
-        **LONG,
-    ),
-    "latents-transformer-gpu": TrainConfig(
-        data="folder",
-        size=256,
-        autoencoder="autoencoder.safetensors",
-        network="transformer",
-        architecture={"patch": 2, "width": 768, "depth": 12, "heads": 12},
-        batch_size=256,
-        lr=1e-4,
-        **LONG,
-    ),
-}
-"""The runs that have a name, by data set and device; the network is a U-Net unless it says.
-
-Millions of weights: digits-cpu 0.322, fashion-cpu 1.28, fashion-gpu 5.78,
-fashion-transformer-cpu 1.89, fashion-latents-cpu 1.88, cifar10-gpu 37.1,
-cifar10-transformer-gpu 32.5, latents-transformer-gpu 130 (for latents of 4 × 32 × 32, which an
-autoencoder with mults 1, 2, 4 makes of pictures with a side of 256).
-"""

@@ -45,7 +45,8 @@ def load_images(
         data_dir: A directory with the files as published (the IDX files may be unpacked); they are
             used as they are, and nothing is downloaded.
         size: Side to which the middle square of a folder's pictures is scaled.
-        flip: Whether pictures may be mirrored; those of CIFAR-10 always may.
+        flip: Whether pictures may be mirrored; those of CIFAR-10 always may, and packed ones if
+            they were packed with it.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
             What is transparent is laid on white; 16 bits become 8.
 
@@ -55,12 +56,31 @@ def load_images(
     Raises:
         FileNotFoundError: If a file is not in `data_dir`, or a packed set is unfinished.
         OSError: If a download fails on all mirrors.
-        ValueError: If there is no such data set, a directory comes for the digits, or a file is not
-            what it should be: the error names it and the hash that was expected.
+        ValueError: If there is no such data set, a directory comes for the digits, a setting comes
+            that the data set does not follow, or a file is not what it should be: the error names
+            it and the hash that was expected.
 
     Reference: xiao2017, krizhevsky2009
     Chapter: images
     """
+    data = _load(name, data_dir, size, flip, channels)
+    _, own_channels, _, own_size = data.train.shape
+    for what, asked, default, own in (
+        ("size", size, 32, own_size), ("channels", channels, 0, own_channels),
+    ):  # fmt: skip
+        if name != "folder" and asked not in (default, own):
+            raise ValueError(f"{what} {asked} came, but {name} has {what} {own} of its own")
+    if flip and not data.flip:
+        raise ValueError(
+            f"flip came, but what is in {data_dir} was packed without: say it to fmtutor pack"
+        )
+    return data
+
+
+def _load(
+    name: str, data_dir: str | Path | None, size: int, flip: bool, channels: int
+) -> ImageData:
+    """Load a data set, which follows those settings that it has."""
     folder = None if data_dir is None else find_directory(name, data_dir)
     if name == "digits":
         if folder is not None:

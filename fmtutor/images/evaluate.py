@@ -20,10 +20,11 @@ from fmtutor.checking import as_generator
 from fmtutor.guidance import conditioned
 from fmtutor.images.classifier import Classifier
 from fmtutor.images.config import EvaluationConfig, steps_for
-from fmtutor.images.data import ImageData, balanced, check_images, to_float, to_uint8
+from fmtutor.images.data import ImageData, balanced, check_images, to_uint8
 from fmtutor.images.features import Features, choose_features
 from fmtutor.images.judge import Judge, held_out_rows
-from fmtutor.images.measures import Embedding, bits_per_dimension, embed, nearest_neighbours
+from fmtutor.images.measures import Embedding, bits_per_dimension, embed
+from fmtutor.images.neighbours import closeness
 from fmtutor.images.pictures import draw_pictures
 from fmtutor.networks import PictureNetwork
 from fmtutor.solvers import TABLEAUX
@@ -32,12 +33,9 @@ __all__ = [
     "Features",
     "Judge",
     "balanced",
-    "beside_neighbours",
     "choose_features",
     "evaluate",
 ]
-
-BLOCK = 10_000
 
 
 def evaluate(
@@ -104,32 +102,14 @@ def evaluate(
             seconds = round(time.perf_counter() - start, 2)
             rows[key] = run | {"seconds": seconds} | judge.score(images, labels)
         if name == "samples":
-            result["neighbours"] = _closeness(model, images, data, config)
+            result["neighbours"] = closeness(
+                images, data, seed=config.seed, device=next(model.parameters()).device
+            )
         result[name].append(rows[key])
     result["samples"] = result["samples"][0]
     pixels = decode is to_uint8
     result["bits_per_dimension"] = _likelihood(model, data, config) if pixels else None
     return result
-
-
-def beside_neighbours(images: Tensor, data: ImageData, *, k: int = 3) -> Tensor:
-    """Return pictures with the training pictures that are nearest to them, pixel by pixel.
-
-    Args:
-        images: Pictures `[n c h w]`, uint8.
-        data: The data set; where training mirrors pictures, mirrored ones are looked at, too.
-        k: Number of neighbours.
-
-    Returns:
-        Pictures, uint8 `[n 1 + k c h w]`: each one, then its neighbours, the nearest first.
-
-    Chapter: images
-    """
-    _, rows = _nearest_originals(images, data, k)
-    n = len(data.train)
-    found = data.train[rows % n]
-    found = torch.where((rows < n)[..., None, None, None], found, found.flip(-1))
-    return torch.cat([images[:, None], found], dim=1)
 
 
 def _runs(config: EvaluationConfig, guidable: bool) -> list[tuple[str, dict[str, Any]]]:
@@ -176,45 +156,6 @@ def _pictures(
         decode=decode,
     )
     return images, labels
-
-
-def _closeness(
-    model: PictureNetwork, images: Tensor, data: ImageData, config: EvaluationConfig
-) -> dict[str, Any]:
-    """Compare how near generated pictures and test pictures come to the training pictures."""
-    device = next(model.parameters()).device
-    test_pictures = data.test[held_out_rows(data, len(images), config.seed)]
-    generated, test = (
-        _nearest_originals(pictures.to(device), data)[0][:, 0].cpu()
-        for pictures in (images, test_pictures)
-    )
-    levels = torch.tensor([0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
-    return {
-        "distance": "root mean square of the pixels' differences, pixels in [-1, 1]",
-        "levels": [round(level, 2) for level in levels.tolist()],
-        "generated": generated.quantile(levels).tolist(),
-        "test": test.quantile(levels).tolist(),
-        "closer_than_1_percent_of_test": (generated < test.quantile(0.01)).double().mean().item(),
-    }
-
-
-def _nearest_originals(images: Tensor, data: ImageData, k: int = 1) -> tuple[Tensor, Tensor]:
-    """Return distances to the nearest pictures of those a network was shown, and their rows.
-
-    Row n + i is the i-th of the n training pictures, mirrored. They pass by in blocks, since they
-    may be more than the memory holds.
-    """
-    x, n = to_float(images), len(data.train)
-    distances, rows = [], []
-    for mirrored in (False, True) if data.flip else (False,):
-        for start in range(0, n, BLOCK):
-            block = data.train[start : start + BLOCK].to(x.device)
-            block = to_float(block.flip(-1) if mirrored else block)
-            distance, row = nearest_neighbours(x, block, k=k if n <= BLOCK else min(k, len(block)))
-            distances.append(distance)
-            rows.append(row + start + n * mirrored)
-    best, column = torch.cat(distances, 1).topk(k, largest=False)
-    return best, torch.cat(rows, 1).gather(1, column)
 
 
 def _likelihood(

@@ -96,8 +96,9 @@ def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
     g = torch.Generator(device=device).manual_seed(0)
     rows = balanced(data.test_labels, min(TEST_PICTURES, len(data.test)))
     given = replace(
-        config, label_dropout=0.0, augment=0, dequantise=False, times="uniform", shift=1.0
-    )
+        config, label_dropout=0.0, augment=0, dequantise=False,
+        times="uniform", times_mean=0.0, times_std=1.0, shift=1.0,
+    )  # fmt: skip
     total = torch.zeros((), device=device)
     for part in torch.split(rows, config.batch_size // config.accumulate):
         labels = data.test_labels[part].to(device) if config.conditional else None

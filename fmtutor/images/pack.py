@@ -24,13 +24,7 @@ from fmtutor.images.data import ImageData
 from fmtutor.images.datasets import find_directory, load_images
 from fmtutor.images.folder import list_folder, read_pictures
 from fmtutor.images.latents import encode_all, identity
-from fmtutor.images.packed import (
-    DTYPES,
-    MANIFEST,
-    PARTS,
-    UNFINISHED,
-    Manifest,
-)  # fmt: skip
+from fmtutor.images.manifest import DTYPES, MANIFEST, PARTS, UNFINISHED, Manifest
 
 __all__ = ["pack_arrays", "pack_images"]
 
@@ -56,7 +50,7 @@ def pack_images(
         name: The data set, as in `load_images`.
         data_dir: A directory with its files.
         size: Side to which the middle square of a folder's pictures is scaled.
-        flip: Whether the pictures of a folder may be mirrored.
+        flip: Whether pictures may be mirrored, as in `load_images`.
         channels: Channels of a folder's pictures: 1 grey, 3 colours, 0 for grey if all are grey.
         autoencoder: File of an autoencoder whose latents, in float16, are packed in the place of
             the pictures.
@@ -70,8 +64,8 @@ def pack_images(
         FileExistsError: If there is a packed set in the directory, or something else.
         FileNotFoundError: If there is no such data set.
         OSError: If the disk is too small.
-        ValueError: If the data set is none or latents already, latents are to be mirrored, or an
-            interrupted packing was one of other data.
+        ValueError: If the data set is none or latents already, or does not follow a setting,
+            latents are to be mirrored, or an interrupted packing was one of other data.
 
     Chapter: scale
     """
@@ -87,7 +81,7 @@ def pack_images(
         known, pictures = folder.path.name, partial(read_pictures, folder)
         classes = folder.classes
     else:
-        data = load_images(name, data_dir=data_dir, flip=flip)
+        data = load_images(name, data_dir=data_dir, size=size, flip=flip, channels=channels)
         if data.autoencoder is not None:
             raise ValueError(f"{data_dir} holds packed latents already")
         labels = {"train": data.train_labels, "test": data.test_labels}

@@ -32,10 +32,12 @@ def network_config(config: TrainConfig, data: ImageData) -> Any:
 
 
 def check_fit(config: TrainConfig, data: ImageData, ranks: Ranks) -> None:
-    """Refuse data that is none, and a batch that it cannot fill or that cannot be shared."""
+    """Refuse what cannot be done to the data, and a batch that cannot be filled or shared."""
     check_images(data)
     if data.autoencoder and (config.flip or config.augment or config.dequantise):
         raise ValueError("flip, augment and dequantise are for pixels, but latents came")
+    if config.flip and not data.flip:
+        raise ValueError(f"flip came, but the pictures of {data.name} are not to be mirrored")
     if config.batch_size > len(data.train):
         raise ValueError(
             f"batch_size is {config.batch_size}, but there are {len(data.train)} pictures"

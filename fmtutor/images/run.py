@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fmtutor.images.batches import in_bfloat16
 from fmtutor.images.checkpoint import (
     save_model,
     sync_directory,
@@ -114,8 +115,9 @@ def _laid_out(model: Any, config: TrainConfig, device: torch.device) -> Any:
     # Convolutions are fastest with the channels of a pixel side by side. GroupNorm keeps that
     # layout on a CPU; on CUDA torch's own kernel knows channels first only, so that each norm would
     # copy its input there and the next convolution copy it back: two passes over memory for a norm
-    # that is one. The compiler writes a kernel of its own, in the layout that it finds.
-    keeps = device.type != "cuda" or config.compile
+    # that is one. The compiler writes a kernel of its own, in the layout that it finds. On a CPU
+    # bfloat16 is faster with channels first: a step of fashion-cpu takes .6 of the time.
+    keeps = config.compile if device.type == "cuda" else not in_bfloat16(config, device)
     layout = torch.channels_last if keeps else torch.contiguous_format
     return model.to(device, memory_format=layout)
 

@@ -115,6 +115,11 @@ def train(
     out = Path(out)
     if resume not in (True, False, "auto"):
         raise ValueError(f"resume must be true, false or 'auto', but {resume!r} came")
+    if (reschedule and not resume) or (weights is not None and resume is True):
+        raise ValueError(
+            "reschedule is for a run that is resumed, weights are for one that begins, "
+            f"but resume {resume} came"
+        )
     with join_processes(device) as ranks, own_state(ranks.device):
         check_fit(config, data, ranks)
         run = begin_run(config, data, ranks)

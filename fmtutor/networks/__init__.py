@@ -6,7 +6,9 @@ from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
 from fmtutor.networks.registry import PictureNetwork as PictureNetwork  # a union, for annotations
 from fmtutor.networks.registry import architecture, kind_of
+from fmtutor.networks.tangent import TangentMLP
 from fmtutor.networks.transformer import Transformer, TransformerConfig
+from fmtutor.networks.two_times import TwoTimes
 from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = [
@@ -14,9 +16,11 @@ __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
     "RealNVP",
+    "TangentMLP",
     "TimeEmbedding",
     "Transformer",
     "TransformerConfig",
+    "TwoTimes",
     "UNet",
     "UNetConfig",
     "architecture",

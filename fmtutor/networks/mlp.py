@@ -32,6 +32,7 @@ class MLP(nn.Module):
         depth: Number of hidden layers.
         time_dim: Number of time features.
         classes: Number of labels, without the null label; 0 for a network that takes none.
+        max_frequency: The fastest of the time features, in turns between noise and data.
 
     Example:
         >>> model = MLP(classes=10)
@@ -47,6 +48,7 @@ class MLP(nn.Module):
         time_dim: int = 16,
         *,
         classes: int = 0,
+        max_frequency: float = 8.0,
     ) -> None:
         super().__init__()
         if min(dim, width, depth) < 1:
@@ -55,8 +57,8 @@ class MLP(nn.Module):
             )
         if classes < 0:
             raise ValueError(f"classes must be at least 0, but {classes} came")
-        self.dim, self.classes = dim, classes
-        self.embedding = TimeEmbedding(time_dim)
+        self.dim, self.classes, self.n_embedding = dim, classes, time_dim
+        self.embedding = TimeEmbedding(time_dim, max_frequency)
         self.labels = nn.Embedding(classes + 1, time_dim) if classes else None
         sizes = [dim + time_dim * (2 if classes else 1), *[width] * depth]
         hidden = [
@@ -66,14 +68,17 @@ class MLP(nn.Module):
         ]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
 
-    def forward(self, x: Tensor, t: Time, label: Tensor | int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Time, label: Tensor | int | None = None, *, also: Tensor | None = None
+    ) -> Tensor:
         """Return velocities `[b d]` at points `[b d]`.
 
-        The label is an int, a 0-d tensor or `[b]`, int64; None is the null label for all.
+        The label is an int, a 0-d tensor or `[b]`, int64; None is the null label for all. What the
+        network is told `also`, `[b time_dim]`, is added to the features of time.
         """
         self._check(x)
         # A network may be asked slightly outside [0, 1], by finite differences in time, say.
-        context = self._context(batch_time(t, x, unit=False), label)
+        context = self._context(batch_time(t, x, unit=False), label, also)
         velocity: Tensor = self.layers(torch.cat([x, context], dim=1))
         return velocity.to(x.dtype)  # under autocast the layers compute in another one
 
@@ -100,10 +105,11 @@ class MLP(nn.Module):
         if x.shape[1:] != (self.dim,):
             raise ValueError(f"x must have shape [b {self.dim}], but {[*x.shape]} came")
 
-    def _context(self, t: Tensor, label: Tensor | int | None) -> Tensor:
+    def _context(self, t: Tensor, label: Tensor | int | None, also: Tensor | None = None) -> Tensor:
         """Return what joins the points at the input: features of times `[b]`, vectors of labels."""
         # One time for all points, as a solver gives it: its features are made once.
         features: Tensor = self.embedding(t[:1] if t.stride(0) == 0 else t).expand(len(t), -1)
+        features = features if also is None else features + also
         if self.labels is not None:
             vectors = self.labels(batch_label(label, t, self.classes))
             return torch.cat([features, vectors], dim=1)

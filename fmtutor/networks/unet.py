@@ -94,7 +94,7 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config, self.classes = config, config.classes
-        n_emb = 4 * config.width
+        n_emb = self.n_embedding = 4 * config.width
         self.time = nn.Sequential(
             TimeEmbedding(2 * config.width, max_frequency=64.0),
             nn.Linear(2 * config.width, n_emb),
@@ -133,16 +133,20 @@ class UNet(nn.Module):
         """The blocks that hold nearly all weights: each can be spread, or recomputed, by itself."""
         return [module for module in self.modules() if isinstance(module, Stage)]
 
-    def forward(self, x: Tensor, t: Time, label: Tensor | int | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Time, label: Tensor | int | None = None, *, also: Tensor | None = None
+    ) -> Tensor:
         """Return velocities `[b c h w]` of pictures `[b c h w]` at times (a float, 0-d or `[b]`).
 
-        The label is an int, a 0-d tensor or `[b]`, int64; None is the null label for all.
+        The label is an int, a 0-d tensor or `[b]`, int64; None is the null label for all. What the
+        network is told `also`, `[b n_embedding]`, is added to the embedding of time.
         """
         check_points(x)
         shape = (self.config.channels, self.config.size, self.config.size)
         if x.shape[1:] != shape:
             raise ValueError(f"x must have shape {['b', *shape]}, but {[*x.shape]} came")
         emb = self.time(batch_time(t, x, unit=False))  # [b e]
+        emb = emb if also is None else emb + also
         if self.labels is not None:
             emb = emb + self.labels(batch_label(label, x, self.classes))
         elif label is not None:
@@ -219,6 +223,10 @@ class Attention(nn.Module):
         q, k, v = rearrange(
             self.qkv(self.norm(x)), "b (three m c) h w -> three b m (h w) c", three=3, m=self.heads
         )
+        if x.device.type != "cpu" and q.stride(-1) != 1:
+            # With channels first. A GPU's fused kernels take numbers of a token that lie side by
+            # side; without, what is written for each pair of tokens costs more than the copy.
+            q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         found = functional.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out(rearrange(found, "b m (h w) c -> b (m c) h w", h=x.shape[2]))
         return x + out

@@ -6,6 +6,7 @@ import { MLP } from "../../fmtutor/widgets/js/mlp.js";
 import { unpack } from "../../fmtutor/widgets/js/packing.js";
 import { Random } from "../../fmtutor/widgets/js/rng.js";
 import { Trainer } from "../../fmtutor/widgets/js/training.js";
+import { TwoTimes } from "../../fmtutor/widgets/js/two_times.js";
 import { close, fixtures, revive } from "./fixtures.mjs";
 
 for (const { name, packed, x, t, labels, velocities } of fixtures.networks) {
@@ -32,6 +33,27 @@ for (const { name, packed, x, t, labels, velocities } of fixtures.shipped) {
     });
   });
 }
+
+test("an average velocity means what it meant, and jumps as the package does", () => {
+  const { packed, x, s, t, velocities, times, jumped } = fixtures.jumps;
+  const u = TwoTimes.unpack(revive(packed));
+  const points = Float64Array.from(x.flat());
+  const out = new Float64Array(points.length);
+  u.average(points, s, t, out);
+  close(out, velocities[0], 1e-4, "the recorded velocities");
+  const path = u.jump(points, times);
+  assert.equal(path.length, times.length);
+  close(path.at(-1), jumped, 1e-4, "two jumps");
+});
+
+test("a second time that does not fit is refused", () => {
+  const packed = revive(fixtures.jumps.packed);
+  const { data, dtype, shape } = packed.span;
+  const short = { data: new DataView(data.buffer, data.byteOffset, 2), dtype, shape: [1] };
+  assert.throws(() => TwoTimes.unpack({ ...packed, span: short }), /do not fit the second time/);
+  assert.throws(() => TwoTimes.unpack({}), /the network has not arrived/);
+  assert.equal(shape.length, 1);
+});
 
 test("a single point and an odd number of points are computed alike", () => {
   const { packed, x } = fixtures.networks[0];

@@ -5,12 +5,13 @@ import { COLORS, rgb } from "./colors.js";
  *
  * @param {import("./axes.js").Axes} axes
  * @param {Floats} values `[rows columns]`, the lowest row first.
+ * @param {object} style `smooth` is whether neighbours flow into each other.
  */
 export function drawHeat(
   axes,
   values,
   columns,
-  { color = COLORS.data, max = Math.max(...values), alpha = 0.9 } = {},
+  { color = COLORS.data, max = Math.max(...values), alpha = 0.9, smooth = true } = {},
 ) {
   const rows = values.length / columns;
   axes.image ??= document.createElement("canvas");
@@ -26,5 +27,8 @@ export function drawHeat(
   paint.putImageData(pixels, 0, 0);
   const [left, top] = [axes.px(axes.x[0]), axes.py(axes.y[1])];
   const [right, bottom] = [axes.px(axes.x[1]), axes.py(axes.y[0])];
-  axes.figure.ctx.drawImage(axes.image, left, top, right - left, bottom - top);
+  const { ctx } = axes.figure;
+  ctx.imageSmoothingEnabled = smooth;
+  ctx.drawImage(axes.image, left, top, right - left, bottom - top);
+  ctx.imageSmoothingEnabled = true;
 }

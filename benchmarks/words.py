@@ -1,0 +1,234 @@
+"""Words, letter by letter: masked flows beside n-grams that were tuned as honestly.
+
+Both see the same words and are judged by the same that were kept back: bits a word (of a flow the
+bound), then of 5,000 words that each writes how many are words, for their lengths; how many are
+malformed (a letter behind a blank); how their lengths and pairs of letters differ from those of the
+words; how many of the real ones were seen in training. Rows that the result holds are not made
+again.
+
+    python benchmarks/words.py ngrams
+    python benchmarks/words.py flow --minutes 2 --seeds 0 1 2
+    python benchmarks/words.py flow --minutes 30 --seeds 0
+
+CPU minutes of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import machine, versions
+from torch import Tensor
+
+from fmtutor import cfm_loss, minimise
+from fmtutor.jumps import bits_bound, cross_entropy, only_masked, sample_tokens
+from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
+from fmtutor.paths import MixturePath
+from fmtutor.words import LENGTH, TOKENS, as_words, english_words
+
+OUT = Path(__file__).parent / "results" / "words.json"
+ORDERS = (2, 3, 4, 5, 6)
+DISCOUNTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+STEPS = (1, 2, 4, 10, 32, 100)
+WRITTEN = 5000
+PATH = MixturePath(TOKENS)
+DESCRIPTION = TokenTransformerConfig(TOKENS, LENGTH, width=128, depth=4, heads=4, dropout=0.1)
+BATCH, LR = 256, 2e-3
+
+
+class NGram:
+    """Letters by the n − 1 before them: absolute discounting, interpolated down to no context."""
+
+    def __init__(self, words: list[str], order: int, discount: float) -> None:
+        self.order, self.discount = order, discount
+        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for word in words:
+            text = "^" * (order - 1) + word + "$"
+            for i in range(order - 1, len(text)):
+                for n in range(order):
+                    self.counts[text[i - n : i]][text[i]] += 1
+
+    def p(self, context: str) -> dict[str, float]:
+        """Return the law of the next letter, or of the end."""
+        law = dict.fromkeys("abcdefghijklmnopqrstuvwxyz$", 1 / 27)
+        for n in range(self.order):
+            found = self.counts.get(context[len(context) - n :])
+            if not found:
+                break
+            total, d = sum(found.values()), self.discount
+            rest = d * len(found) / total
+            law = {c: max(found[c] - d, 0) / total + rest * p for c, p in law.items()}
+        return law
+
+    def bits(self, word: str) -> float:
+        text = "^" * (self.order - 1) + word + "$"
+        laws = (self.p(text[i - self.order + 1 : i]) for i in range(self.order - 1, len(text)))
+        letters = text[self.order - 1 :]
+        return -sum(math.log2(law[c]) for law, c in zip(laws, letters, strict=True))
+
+    def write(self, count: int, seed: int) -> list[str]:
+        """Return words of 2 to 10 letters; others are drawn again."""
+        g, written = torch.Generator().manual_seed(seed), []
+        laws: dict[str, tuple[str, Tensor]] = {}
+        while len(written) < count:
+            text = "^" * (self.order - 1)
+            while not text.endswith("$") and len(text) < LENGTH + self.order:
+                context = text[len(text) - self.order + 1 :]
+                if context not in laws:
+                    law = self.p(context)
+                    laws[context] = "".join(law), torch.tensor([*law.values()]).double()
+                letters, p = laws[context]
+                text += letters[int(torch.multinomial(p, 1, generator=g))]
+            word = text.strip("^$")
+            if text.endswith("$") and 2 <= len(word) <= LENGTH:
+                written.append(word)
+        return written
+
+
+def judged(written: list[str], train: list[str], test: list[str]) -> dict[str, float]:
+    """Compare words that were written with the words that there are."""
+    seen, kept = {*train}, {*test}
+    every = [*train, *test]
+    good = [word for word in written if word and " " not in word and "." not in word]
+    real = [word for word in good if word in seen or word in kept]
+    lengths = Counter(map(len, every))
+    share = {n: count / len(every) for n, count in lengths.items()}
+    own = Counter(map(len, good))
+    hits = Counter(map(len, real))
+    # As if the lengths were those of the words: short ones hit more easily.
+    matched = sum(share[n] * hits[n] / own[n] for n in share if own[n])
+    pairs, all_pairs = (
+        Counter(word[i : i + 2] for word in words for i in range(len(word) - 1))
+        for words in (good, every)
+    )
+    return {
+        "malformed": 1 - len(good) / len(written),
+        "real": len(real) / len(written),
+        "real_matched": matched,
+        "recited": sum(word in seen for word in real) / max(1, len(real)),
+        "length_tv": 0.5
+        * sum(abs(own[n] / max(1, len(good)) - share.get(n, 0)) for n in range(12)),
+        "pairs_js": divergence(pairs, all_pairs),
+    }
+
+
+def divergence(a: Counter[str], b: Counter[str]) -> float:
+    """The Jensen–Shannon divergence of two histograms, in bits."""
+    p, q = ({key: count / max(1, sum(c.values())) for key, count in c.items()} for c in (a, b))
+    total = 0.0
+    for key in p.keys() | q.keys():
+        m = (p.get(key, 0) + q.get(key, 0)) / 2
+        total += sum(x * math.log2(x / m) / 2 for x in (p.get(key, 0), q.get(key, 0)) if x)
+    return total
+
+
+def ngram_rows(train: list[str], test: list[str]) -> list[dict[str, Any]]:
+    rows = []
+    tuned, judge = train[::10], [word for i, word in enumerate(train) if i % 10]
+    for order in ORDERS:
+        by = {d: statistics.mean(map(NGram(judge, order, d).bits, tuned)) for d in DISCOUNTS}
+        discount = min(by, key=by.__getitem__)
+        model = NGram(train, order, discount)
+        bits = [model.bits(word) for word in test]
+        rows.append(
+            {
+                "model": f"{order}-gram",
+                "discount": discount,
+                "bits": statistics.mean(bits),
+                "bits_error": statistics.stdev(bits) / len(bits) ** 0.5,
+                "samples": judged(model.write(WRITTEN, 0), train, test),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def flow_row(minutes: float, seed: int, train: Tensor, test: Tensor) -> dict[str, Any]:
+    def loss(model: TokenTransformer, x1: Tensor, generator: torch.Generator) -> Tensor:
+        return cfm_loss(
+            model,
+            x1,
+            path=PATH,
+            noise=PATH.noise,
+            distance=cross_entropy,
+            target=only_masked(TOKENS),
+            generator=generator,
+        )
+
+    def fitted(steps: int) -> tuple[Any, float]:
+        torch.manual_seed(seed)
+        start = time.process_time()
+        model = minimise(
+            TokenTransformer(DESCRIPTION),
+            train,
+            loss,
+            steps=steps,
+            batch_size=BATCH,
+            lr=LR,
+            seed=seed,
+            progress=False,
+        ).model
+        return model, time.process_time() - start
+
+    _, first = fitted(20)
+    _, more = fitted(120)
+    steps = int(60 * minutes / ((more - first) / 100))
+    model, seconds = fitted(steps)
+    bits = bits_bound(model, test, PATH, draws=20, seed=0)
+    words, known = as_words(train), as_words(test)
+    samples = {}
+    for n in STEPS:
+        x0 = PATH.noise(torch.zeros(WRITTEN, LENGTH, dtype=torch.long))
+        tokens = sample_tokens(model, x0, PATH, steps=n, seed=0)
+        samples[str(n)] = judged(as_words(tokens), words, known)
+    return {
+        "model": "flow",
+        "minutes": minutes,
+        "seed": seed,
+        "steps": steps,
+        "weights": sum(p.numel() for p in model.parameters()),
+        "cpu_seconds": round(seconds),
+        "bits": bits.mean().item(),
+        "bits_error": (bits.std() / len(bits) ** 0.5).item(),
+        "samples": samples,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["ngrams", "flow"])
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    train, test = english_words()
+
+    def recorded() -> list[dict[str, Any]]:
+        return json.loads(OUT.read_text("utf-8"))["rows"] if OUT.exists() else []
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        about = {"machine": machine(), "versions": versions("fmtutor")}
+        text = json.dumps(about | {"rows": [*recorded(), *rows]}, indent=1)
+        OUT.write_text(text + "\n", "utf-8")
+
+    if options.what == "ngrams":
+        if not any("gram" in row["model"] for row in recorded()):
+            keep(ngram_rows(as_words(train), as_words(test)))
+        return
+    for seed in options.seeds:
+        key = {"model": "flow", "minutes": options.minutes, "seed": seed}
+        if not any(key.items() <= row.items() for row in recorded()):
+            keep([flow_row(options.minutes, seed, train, test)])
+            print(recorded()[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Entropic optimal transport between two finite sets: Sinkhorn's iteration.
+
+A plan P `[n m]` says how much mass goes from each of n points to each of m. The entropic one is the
+least of Σ P_ij |x_i − y_j|² + ε Σ P_ij log P_ij, and has the form exp((f_i + g_j − c_ij)/ε): two
+potentials, found by fitting rows and columns in turn.
+
+Chapter: bridges
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fmtutor.checking import as_float64, check_count, check_points
+
+__all__ = ["entropic_plan", "unbalanced_plan"]
+
+
+def entropic_plan(
+    x0: Tensor, x1: Tensor, epsilon: float, *, tol: float = 1e-6, most: int = 20_000
+) -> Tensor:
+    """Return the entropic plan between points `x0` `[n ...]` and `x1` `[m ...]`, `[n m]`, float64.
+
+    The rows sum to 1/n up to rounding, the columns to 1/m up to `tol` in total. The potentials are
+    kept as logarithms, so that no `epsilon` is too small to be written down; between two looks at
+    them the iteration multiplies by a kernel that they have made well scaled.
+
+    Args:
+        x0: Points on the one side.
+        x1: Points on the other.
+        epsilon: The weight of the entropy, in the square of the points' unit. The Schrödinger
+            bridge of Brownian motion of size σ has ε = 2σ².
+        tol: The sum of the columns' errors Σ_j |Σ_i P_ij − 1/m| that is allowed.
+        most: The number of iterations after which the attempt ends.
+
+    Raises:
+        RuntimeError: If the columns' error is still above `tol` after `most` iterations; the error
+            that was reached is named.
+
+    Equation: eq-bridges-sinkhorn
+    Reference: peyre2019
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0]])
+        >>> entropic_plan(x, x, 0.1)
+        tensor([[4.9998e-01, 2.2699e-05],
+                [2.2699e-05, 4.9998e-01]], dtype=torch.float64)
+    """
+    cost = _cost(x0, x1, epsilon)
+    most = check_count("most", most)
+    if not tol > 0:
+        raise ValueError(f"tol must be positive, but {tol} came")
+    n, m = cost.shape
+    f, g = cost.new_zeros(n), cost.new_zeros(m)
+    for temperature in _falling(cost, epsilon):  # near potentials, from those of warmer problems
+        f, g = _sweep(f, g, cost, temperature)
+    done, error = 0, math.inf
+    while True:
+        f, g = _sweep(f, g, cost, epsilon)
+        # With the potentials inside, rows of the kernel sum to 1: nothing overflows.
+        kernel = ((f[:, None] + g - cost) / epsilon).exp()
+        u, v, error, steps = _scale(kernel, tol, most - done)
+        f, g = f + epsilon * u.log(), g + epsilon * v.log()
+        done += steps + 1
+        if error <= tol:
+            return kernel * u[:, None] * v
+        if done >= most:
+            raise RuntimeError(
+                f"Sinkhorn's iteration has not converged: after {done} iterations the columns' "
+                f"error is {error:.2g}, above tol = {tol:g}; take a larger epsilon than "
+                f"{epsilon:g} (the median cost is {cost.median():.3g}), a larger tol or most"
+            )
+
+
+def unbalanced_plan(
+    x0: Tensor, x1: Tensor, epsilon: float, reach: float, *, iterations: int = 500
+) -> Tensor:
+    """Return the plan whose marginals are wished for, not prescribed, `[n m]`, float64.
+
+    The least of Σ P c + ε KL(P | a bᵀ) + ρ KL(P 1 | a) + ρ KL(Pᵀ 1 | b) with equal weights a, b:
+    mass may be made or lost at a price, rather than travel further than about √ρ. Arguments not
+    named here are those of `entropic_plan`.
+
+    Args:
+        reach: The price ρ of a unit of mass, in the square of the points' unit.
+        iterations: Their number; the error falls by ρ/(ρ + ε) in each.
+
+    Equation: eq-bridges-unbalanced
+    Reference: peyre2019
+
+    Example:
+        >>> x0, x1 = torch.tensor([[0.0], [9.0]]), torch.tensor([[0.0], [0.1], [9.0]])
+        >>> plan = unbalanced_plan(x0, x1, 0.1, reach=1.0)
+        >>> plan.sum(1)  # the first point has two descendants
+        tensor([0.5611, 0.3912], dtype=torch.float64)
+    """
+    cost = _cost(x0, x1, epsilon)
+    if not 0 < reach < math.inf:
+        raise ValueError(f"reach must be positive and finite, but {reach} came")
+    share = reach / (reach + epsilon)
+    a, b = -math.log(cost.shape[0]), -math.log(cost.shape[1])
+    f, g = cost.new_zeros(cost.shape[0]), cost.new_zeros(cost.shape[1])
+    for _ in range(check_count("iterations", iterations)):
+        f = -share * epsilon * ((g - cost) / epsilon + b).logsumexp(1)
+        g = -share * epsilon * ((f[:, None] - cost) / epsilon + a).logsumexp(0)
+    return ((f[:, None] + g - cost) / epsilon + a + b).exp()
+
+
+# A scaling beyond this goes into the potentials before anything over- or underflows.
+_LARGEST = 1e50
+# Looks at the columns' error cost a sum over the matrix: one in so many iterations.
+_LOOK = 10
+
+
+def _scale(kernel: Tensor, tol: float, most: int) -> tuple[Tensor, Tensor, float, int]:
+    """Scale columns and rows of a kernel in turn; return scalings, error and iterations."""
+    n, m = kernel.shape
+    u, v = kernel.new_full((n,), 1.0), kernel.new_full((m,), 1.0)
+    transposed = kernel.T.contiguous()
+    for step in range(1, max(most, 1) + 1):
+        sums = transposed @ u
+        if step % _LOOK == 1 or step >= most:
+            error = float((sums * v - 1 / m).abs().sum())
+            if error <= tol or step >= most:
+                break
+        new_v = 1 / (m * sums)
+        new_u = 1 / (n * (kernel @ new_v))
+        if not bool(new_u.max() < _LARGEST and new_v.max() < _LARGEST):
+            break
+        u, v = new_u, new_v
+    return u, v, error, step
+
+
+def _sweep(f: Tensor, g: Tensor, cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Fit the columns, then the rows, by logarithms."""
+    n, m = cost.shape
+    g = -epsilon * (((f[:, None] - cost) / epsilon).logsumexp(0) + math.log(m))
+    f = -epsilon * (((g - cost) / epsilon).logsumexp(1) + math.log(n))
+    return f, g
+
+
+def _falling(cost: Tensor, epsilon: float) -> list[float]:
+    """Return temperatures from the size of the costs down to `epsilon`, each half of the last."""
+    largest = float(cost.max())
+    count = max(0, math.ceil(math.log2(largest / epsilon))) if largest > 0 else 0
+    return [epsilon * 2.0**k for k in range(count, 0, -1)]
+
+
+def _cost(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
+    """Return squared distances, float64 `[n m]`."""
+    check_points(x0, "x0", finite=True)
+    check_points(x1, "x1", finite=True)
+    if x0.shape[1:] != x1.shape[1:]:
+        raise ValueError(
+            f"x0 and x1 must hold points of one shape, but x0 is {[*x0.shape]} and x1 is "
+            f"{[*x1.shape]}"
+        )
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon must be positive and finite, but {epsilon} came")
+    x, y = (as_float64(points.detach()).reshape(len(points), -1) for points in (x0, x1))
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()

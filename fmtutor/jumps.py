@@ -1,0 +1,270 @@
+"""Sampling tokens: a chain that jumps, where points flow.
+
+In a short step a token stays or is drawn anew, each by itself, from what the network believes that
+the data's token is. That the tokens of a step do not see each other is the sampler's only error.
+
+Chapter: discrete
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from fmtutor.checking import as_generator, check_callable, check_cond, check_points
+from fmtutor.notation import Field, PathSample, conditioned
+from fmtutor.paths import MixturePath
+from fmtutor.paths.discrete import check_tokens
+from fmtutor.solvers import time_grid
+
+__all__ = ["bits_bound", "cross_entropy", "draw", "jump_kernel", "only_masked", "sample_tokens"]
+
+IGNORED = -100  # the target that torch's cross-entropy leaves out
+METHODS = ("exact", "euler")
+
+
+def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of −log p(target) over tokens, 0-d: a `Distance` for `cfm_loss`.
+
+    Args:
+        prediction: Logits `[b n tokens]`.
+        target: Tokens `[b n]`; those that are −100 are left out, and without others it is 0.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Equation: eq-discrete-loss
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 2, 4), torch.tensor([[0, 3]]))
+        tensor(1.3863)
+    """
+    if prediction.ndim < 2 or prediction.shape[:-1] != target.shape:
+        raise ValueError(
+            "logits must have the shape of the tokens and an axis for their values, "
+            f"but {[*prediction.shape]} and {[*target.shape]} came"
+        )
+    total = torch.nn.functional.cross_entropy(
+        prediction.flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    loss: Tensor = total / (target != IGNORED).sum().clamp(min=1)
+    return loss
+
+
+def only_masked(mask: int) -> Callable[[PathSample], Tensor]:
+    """Return the target that asks for the data's token where there is a `mask`, a `Target`.
+
+    Example:
+        >>> from fmtutor.paths import MixturePath
+        >>> path, x1 = MixturePath(5), torch.tensor([[3, 1, 4]])
+        >>> only_masked(5)(path.sample(path.noise(x1), x1, 0.0))
+        tensor([[3, 1, 4]])
+    """
+
+    def target(s: PathSample) -> Tensor:
+        return torch.where(s.xt == mask, s.ut, IGNORED)
+
+    return target
+
+
+def draw(p: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a token from each law `p` `[... k]`, by its distribution function in float64.
+
+    In float32 rare tokens would be drawn too often or never.
+
+    Example:
+        >>> draw(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        tensor([1, 0])
+    """
+    check_points(p, "p", finite=True)
+    steps = p.double().cumsum(-1)
+    u = torch.rand(p.shape[:-1], generator=generator, dtype=torch.float64, device=p.device)
+    # Never beyond the last token that has a probability, wherever rounding has put the sum.
+    u = (1 - u).unsqueeze(-1) * steps[..., -1:]  # in (0, total]
+    found: Tensor = torch.searchsorted(steps, u).squeeze(-1)
+    return found
+
+
+def jump_kernel(
+    path: MixturePath,
+    x: Tensor,
+    posterior: Tensor,
+    t: float,
+    s: float,
+    *,
+    method: str = "exact",
+    renewal: float = 0.0,
+) -> Tensor:
+    """Return the law of each token after a step from t to s, `[b n states]`, float64.
+
+    (1 − b) ((1 − a) δ_x + a p) + b ((1 − κ_s) p_0 + κ_s p) for a posterior p. The "exact" step has
+    a = (κ_s − κ_t)/(1 − κ_t), b = 1 − exp(−η(s − t)), what the rates make of a posterior that stays
+    as it is; "euler" has the rates times s − t, at most 1.
+
+    Args:
+        path: The path, on whose rates the tokens jump.
+        x: Tokens `[b n]`.
+        posterior: The law of the data's tokens, `[b n tokens]`.
+        t: The time now.
+        s: The time after the step.
+        method: "exact" or "euler".
+        renewal: The rate η at which a token is drawn anew.
+
+    Raises:
+        ValueError: If there is no such method, or times do not rise.
+
+    Equation: eq-discrete-step
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, but {method!r} came")
+    if not 0 <= t < s <= 1:
+        raise ValueError(f"times must rise within [0, 1], but a step from {t} to {s} came")
+    if not 0 <= renewal < math.inf:
+        raise ValueError(f"renewal must be at least 0 and finite, but {renewal} came")
+    ends = torch.tensor([t, s], dtype=torch.float64)
+    now, then = path.schedule.kappa(ends).tolist()
+    if method == "exact":
+        a, b = (then - now) / (1 - now), -math.expm1(-renewal * (s - t))
+    else:
+        pace = path.schedule.d_kappa(ends[0]).item() / (1 - now)
+        a, b = min(1.0, pace * (s - t)), min(1.0, renewal * (s - t))
+    p = torch.nn.functional.pad(posterior.double(), (0, path.states - path.tokens))
+    here = torch.nn.functional.one_hot(x, path.states).to(p)
+    anew = (1 - then) * path.source().to(p.device) + then * p
+    kernel: Tensor = (1 - b) * ((1 - a) * here + a * p) + b * anew
+    return kernel
+
+
+@torch.no_grad()
+def sample_tokens(
+    logits: Field,
+    x0: Tensor,
+    path: MixturePath,
+    *,
+    cond: Tensor | Sequence[Tensor] = (),
+    steps: int | None = None,
+    times: Tensor | Sequence[float] | None = None,
+    method: str = "exact",
+    renewal: float = 0.0,
+    fixed: Tensor | None = None,
+    return_path: bool = False,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Follow the chain from time 0 to 1: from the source's tokens to the data's.
+
+    Args:
+        logits: The network, called as `logits(x, t, *cond)`, `[b n]` to `[b n tokens]`; `guided`
+            mixes two of them as it mixes velocities.
+        x0: Tokens `[b n]` at the first time, as `path.noise` draws them.
+        path: The path of the training.
+        cond: Conditions, tensors `[b ...]`, or a single one.
+        steps: Number of equal steps, 100 if not given.
+        times: The times themselves, `[k]`, rising to 1, instead of `steps`.
+        method: How a step jumps, as `jump_kernel` says.
+        renewal: The rate η at which tokens are drawn anew: what was wrong can be mended.
+        fixed: Where tokens are given and stay, bool `[b n]` or `[n]`: infilling.
+        return_path: Whether to return the tokens at every time, the first one included.
+        seed: Seed of the chain.
+        generator: Its generator, instead of a seed.
+
+    Returns:
+        Tokens `[b n]` at the last time, or `[k b n]` at all.
+
+    Raises:
+        TypeError: If tokens are not int64, or `fixed` is not bool.
+        ValueError: If tokens are out of range, shapes do not fit, times do not rise to 1, or a
+            place is fixed that holds the mask.
+
+    Equation: eq-discrete-step
+    Reference: gat2024, campbell2024
+
+    Example:
+        >>> from fmtutor.paths import MixturePath
+        >>> path, law = MixturePath(2), torch.tensor([0.0, 1.0]).log()
+        >>> x0 = path.noise(torch.zeros(3, 4, dtype=torch.long))
+        >>> sample_tokens(lambda x, t: law.expand(*x.shape, 2), x0, path, steps=2).unique()
+        tensor([1])
+    """
+    check_tokens(x0, path.states, "x0")
+    check_callable("logits", logits, "a network logits(x, t, *cond)")
+    cond = check_cond(cond, len(x0))
+    grid = time_grid(steps, None, None, times)
+    if grid[-1] != 1 or grid[0] > grid[-1]:
+        raise ValueError(f"times must rise to 1, but the last one is {grid[-1].item()}")
+    held = _held(fixed, x0, path)
+    g = as_generator(seed, device=x0.device) if generator is None else generator
+    field, x, passed = conditioned(logits, *cond), x0, [x0]
+    for t, s in pairwise(grid.tolist()):
+        posterior = path.posterior(field(x, torch.full((len(x),), t, device=x.device)), x)
+        kernel = jump_kernel(path, x, posterior, t, s, method=method, renewal=renewal)
+        x = torch.where(held, x0, draw(kernel, g))
+        passed = [*passed, x] if return_path else [x]
+    return torch.stack(passed) if return_path else passed[-1]
+
+
+def _held(fixed: Tensor | None, x0: Tensor, path: MixturePath) -> Tensor:
+    if fixed is None:
+        return torch.zeros_like(x0, dtype=torch.bool)
+    if fixed.dtype != torch.bool:
+        raise TypeError(f"fixed must be of dtype bool, but {fixed.dtype} came")
+    if fixed.shape not in (x0.shape, x0.shape[1:]):
+        raise ValueError(
+            f"fixed must have shape {[*x0.shape]} or {[*x0.shape[1:]]}, but {[*fixed.shape]} came"
+        )
+    if path.masked and bool((fixed & (x0 == path.tokens)).any()):
+        raise ValueError("a fixed place holds the mask: put the token there that is to stay")
+    return fixed.expand(x0.shape)
+
+
+@torch.no_grad()
+def bits_bound(
+    logits: Field,
+    x1: Tensor,
+    path: MixturePath,
+    *,
+    cond: Tensor | Sequence[Tensor] = (),
+    draws: int = 1,
+    seed: int | None = None,
+) -> Tensor:
+    """Return an unbiased estimate of an upper bound of −log₂ p(x1), `[b]`, of a masked path.
+
+    The bound is the integral of κ'/(1 − κ) times the mean cross-entropy of the masked tokens. The
+    number m of masks among n is drawn for each sequence, evenly over the draws, and the masks with
+    it; with a network that looks at the tokens alone the mean over m = 1, ..., n of n/m times the
+    sum over the masked is the integral.
+
+    Args:
+        logits: The network.
+        x1: Data `[b n]`.
+        path: The path, with a mask.
+        cond: Conditions, tensors `[b ...]`, or a single one.
+        draws: Number of draws for each sequence.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If the path has no mask, or tokens are out of range.
+
+    Equation: eq-discrete-bits
+    Reference: sahoo2024
+    """
+    check_tokens(x1, path.tokens, "x1")
+    if not path.masked:
+        raise ValueError("the bound is that of a masked path, but its source is uniform")
+    cond, g = check_cond(cond, len(x1)), as_generator(seed, device=x1.device)
+    n, total = x1.shape[1], torch.zeros(len(x1), dtype=torch.float64, device=x1.device)
+    start = torch.rand(len(x1), generator=g, dtype=torch.float64, device=x1.device)
+    for k in range(draws):
+        m = ((start + k / draws) % 1 * n).long() + 1  # [b], in {1, ..., n}
+        rank = torch.rand(x1.shape, generator=g, device=x1.device).argsort(1).argsort(1)
+        hidden = rank < m.unsqueeze(1)
+        xt = torch.where(hidden, path.tokens, x1)
+        t = path.schedule.time_of(1 - m.float() / n)
+        told = logits(xt, t, *cond).double().log_softmax(-1)
+        nats = -told.gather(-1, x1.unsqueeze(-1)).squeeze(-1)
+        total += n / m * torch.where(hidden, nats, 0.0).sum(1)
+    return total / draws / math.log(2)

@@ -1,0 +1,127 @@
+import { BridgedPairs, entropicPlan, followNoise } from "./bridges.js";
+import { need } from "./checks.js";
+import { COLORS, blend } from "./colors.js";
+import { addButtons, addMenu, addSlider } from "./controls.js";
+import { assign, squaredDistances } from "./couplings.js";
+import { live } from "./figure.js";
+import { addHandle } from "./handles.js";
+import { addPlayButton, animateTime } from "./motion.js";
+import { Random } from "./rng.js";
+import { follow } from "./solvers.js";
+import { number } from "./words.js";
+
+/** Seconds that the way from source to target takes when it is played. */
+const DURATION = 4;
+
+/** The mass of each pair, `[n n]`. */
+function planOf(coupling, cost, n, sigma) {
+  if (coupling === "random") return cost.map(() => 1 / n ** 2);
+  if (coupling === "entropic") return entropicPlan(cost, n, 2 * sigma ** 2);
+  const column = assign(cost, n);
+  return cost.map((_, at) => (column[Math.floor(at / n)] === at % n ? 1 / n : 0));
+}
+
+/** @param {import("./figure.js").LiveFigure} fig */
+function build(fig) {
+  const settings = fig.get("_settings");
+  const { limit, each, ring, width, steps, couplings } = settings;
+  const side = { x: [-limit, limit], y: [-limit, limit], equal: true, margin: [4, 38, 4, 4] };
+  const panels = {
+    ODE: fig.axes({ ...side, box: [0, 0, 0.5, 1] }),
+    SDE: fig.axes({ ...side, box: [0.5, 0, 1, 1] }),
+  };
+  let [x0, x1, cost] = [];
+  const ways = {};
+
+  /** The points of clusters about three centres. */
+  function cloud(trait) {
+    const centres = fig.get(trait);
+    const good = (p) => p?.length === 2 && p.every((v) => Math.abs(v) <= limit);
+    need(centres?.length === 3 && centres.every(good), "a cluster has no place");
+    const points = centres.flatMap(([x, y]) =>
+      Array.from({ length: each }, (_, k) => {
+        const angle = (2 * Math.PI * k) / each;
+        return [x + ring * Math.cos(angle), y + ring * Math.sin(angle)];
+      }),
+    );
+    return Float64Array.from(points.flat());
+  }
+
+  function restart() {
+    const [coupling, sigma] = [fig.get("coupling"), fig.get("sigma")];
+    need(coupling in couplings, `a coupling called ${coupling} is not known`);
+    need(sigma >= 0.3 && sigma <= 1.5, "the noise is out of its range");
+    [x0, x1] = [cloud("sources"), cloud("targets")];
+    const costs = squaredDistances(x0, x1);
+    const plan = planOf(coupling, costs, x0.length / 2, sigma);
+    cost = costs.reduce((sum, c, at) => sum + c * plan[at], 0);
+    const bridges = new BridgedPairs(x0, x1, plan, { sigma, width });
+    ways.ODE = follow(bridges.drift(0), x0, { method: "midpoint", steps });
+    const random = new Random(fig.get("seed"));
+    ways.SDE = followNoise(bridges.drift(sigma ** 2 / 2), x0, { sigma, steps, random });
+  }
+
+  const moved = (kind) =>
+    ways[kind][steps].reduce((sum, x, i) => sum + (x - x0[i]) ** 2, 0) / (x0.length / 2);
+
+  function drawPanel(kind, time) {
+    const [axes, path] = [panels[kind], ways[kind]];
+    axes.title(kind, { dy: -27, bold: true });
+    const words = `squared displacement ${number(moved(kind))}`;
+    axes.title(words, { dy: -9, size: 12, color: fig.theme.soft });
+    fig.ctx.beginPath();
+    for (let i = 0; i < x0.length; i += 2)
+      path.forEach((x, k) => fig.ctx[k ? "lineTo" : "moveTo"](axes.px(x[i]), axes.py(x[i + 1])));
+    axes.stroke({ width: 1, alpha: 0.8 });
+    axes.points(x0, { color: COLORS.noise, radius: 2.2, alpha: 1 });
+    axes.points(x1, { color: COLORS.data, radius: 2.2, alpha: 1 });
+    const now = path[Math.round(time * steps)];
+    axes.points(now, { color: blend(time), radius: 3.4, alpha: 1 });
+  }
+
+  fig.onDraw(() => {
+    const time = fig.get("time");
+    need(time >= 0 && time <= 1, "the time lies outside of 0 and 1");
+    for (const kind of Object.keys(panels)) drawPanel(kind, time);
+    fig.say(
+      `mean squared length of the pairs ${number(cost)}; ` +
+        `displacement of the ODE ${number(moved("ODE"))}, of the SDE ${number(moved("SDE"))}`,
+    );
+    fig.describe(
+      `ODE and SDE at time ${number(time)}, pairs ${couplings[fig.get("coupling")]}, ` +
+        `noise ${number(fig.get("sigma"))}`,
+    );
+  });
+
+  const hundredth = (v) => Math.round(100 * v) / 100;
+  const centres = [
+    ["sources", "source", COLORS.noise],
+    ["targets", "target", COLORS.data],
+  ];
+  for (const [trait, name, color] of centres)
+    for (let i = 0; i < 3; i++)
+      addHandle(fig, {
+        axes: panels.ODE,
+        label: `${name} cluster ${i + 1}`,
+        color,
+        at: () => fig.get(trait)[i],
+        move: (...to) =>
+          fig.set(
+            trait,
+            fig.get(trait).map((old, k) => (k === i ? to.map(hundredth) : old)),
+          ),
+      });
+
+  const play = animateTime(fig, DURATION);
+
+  addMenu(fig, { label: "pairs", trait: "coupling", options: Object.entries(couplings) });
+  addSlider(fig, { label: "noise σ", trait: "sigma", min: 0.3, max: 1.5, step: 0.05 });
+  addPlayButton(fig, play);
+  addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
+  addButtons(fig, { label: "New noise", onClick: () => fig.set("seed", fig.get("seed") + 1) });
+  fig.on(["sources", "targets", "coupling", "sigma", "seed"], restart);
+  fig.on("time");
+  restart();
+}
+
+export default live("A source and a target, bridged: the ODE left, the SDE right", build);

@@ -1,0 +1,235 @@
+"""The losses of few steps: where their gradient vanishes, what they need, and what `jump` does."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from fmtutor import MLP, CondOT, GaussianMixture, minimise
+from fmtutor.few_steps import (
+    consistency_loss,
+    jump,
+    lagrangian_loss,
+    meanflow_loss,
+    regression_loss,
+    semigroup_loss,
+    simulate_pairs,
+    uniform_pairs,
+)
+from fmtutor.flow_maps import average_of, follow
+from fmtutor.networks import TwoTimes
+
+F64 = torch.float64
+MEAN, STD = torch.tensor([[1.0, -0.5]], dtype=F64), 0.6
+SELF_TRAINED = {
+    "lagrangian": lagrangian_loss,
+    "meanflow": meanflow_loss,
+    "semigroup": semigroup_loss,
+}
+LOSSES = SELF_TRAINED | {"consistency": consistency_loss}
+
+
+def gaussian_map(x, s, t, shift=0.0):
+    """The average velocity of N(0, I) to N(m, σ² I) in closed form, plus an error."""
+    s, t = s[:, None], t[:, None]
+    width = [((1 - r) ** 2 + (r * STD) ** 2).sqrt() for r in (s, t)]
+    landed = t * MEAN + width[1] / width[0] * (x - s * MEAN)
+    span = torch.where(t == s, 1, t - s)
+    v = MEAN + (s * STD**2 - (1 - s)) / width[0] ** 2 * (x - s * MEAN)
+    return torch.where(t == s, v, (landed - x) / span) + shift
+
+
+class Perturbed(nn.Module):
+    """The exact map plus small amounts of a few functions: its gradient at 0 tells a minimiser."""
+
+    def __init__(self):
+        super().__init__()
+        self.amounts = nn.Parameter(torch.zeros(6, dtype=F64))
+
+    def forward(self, x, s, t):
+        one, span = torch.ones_like(x), (t - s)[:, None]
+        parts = (one, x, s[:, None] * one, span * one, span * x, span**2 * one)
+        return gaussian_map(x, s, t) + sum(a * p for a, p in zip(self.amounts, parts, strict=True))
+
+
+def data(n, seed=0):
+    return GaussianMixture(MEAN, STD).sample(n, seed=seed)
+
+
+def gradient(loss, n=40_000):
+    u = Perturbed()
+    value = loss(u, data(n), generator=torch.Generator().manual_seed(1))
+    value.backward()
+    return u.amounts.grad
+
+
+def test_the_closed_form_is_the_flow():
+    v = GaussianMixture(MEAN, STD).velocity(CondOT())
+    x, g = data(50), torch.Generator().manual_seed(0)
+    s, t = uniform_pairs(x, g)
+    torch.testing.assert_close(gaussian_map(x, s, t), average_of(v)(x, s, t), atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(gaussian_map(x, s, s), v(x, s))
+
+
+@pytest.mark.parametrize("name", SELF_TRAINED)
+def test_the_exact_map_is_stationary(name):
+    """To the error of the sample, which is that of flow matching: about 0.01."""
+    assert gradient(SELF_TRAINED[name]).abs().max() < 0.025
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["lagrangian", "semigroup"])
+def test_without_the_conditional_velocity_the_exact_map_has_no_error(name, share):
+    value = SELF_TRAINED[name](Perturbed(), data(2000), share=share)
+    if share == 0:
+        assert value.item() < 1e-20
+    else:  # what is left is the floor of flow matching, (π/2) σ
+        assert value.item() == pytest.approx(torch.pi / 2 * STD, abs=0.06)
+
+
+def test_the_teacher_is_the_target():
+    v = GaussianMixture(MEAN, STD).velocity(CondOT())
+    exact = lagrangian_loss(Perturbed(), data(500), teacher=v, share=0.0)
+    assert exact.item() < 1e-20
+    off = lagrangian_loss(Perturbed(), data(500), teacher=lambda x, t: v(x, t) + 2, share=0.0)
+    assert off.item() == pytest.approx(4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_wrong_map_is_noticed_by_every_loss(name):
+    """Also one whose diagonal is right: an error that grows with the span."""
+
+    def off(x, s, t):
+        return gaussian_map(x, s, t) + 2 * (t - s)[:, None]
+
+    values = [
+        LOSSES[name](u, data(4000), generator=torch.Generator().manual_seed(0)).item()
+        for u in (off, gaussian_map)
+    ]
+    assert values[0] > values[1] + 0.005
+
+
+def test_the_consistency_loss_misses_by_its_step():
+    """Its minimiser is the map up to O(1/steps): the gradient at the map falls with it."""
+    sizes = [gradient(partial(consistency_loss, steps=n)).abs().max() for n in (4, 64)]
+    assert sizes[0] > 0.03
+    assert sizes[1] < 0.02
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_gradient_flows_through_a_target(name):
+    torch.manual_seed(0)
+    x1 = data(64).float()
+    u = TwoTimes(MLP(2, width=8, depth=1))
+    nn.init.normal_(u.span[-1].weight)
+    seen = []
+
+    def watched(x, s, t):
+        value = u(x, s, t)
+        seen.append(torch.is_grad_enabled())
+        return value
+
+    LOSSES[name](watched, x1, generator=torch.Generator().manual_seed(0)).backward()
+    calls = {"lagrangian": [True, True, False], "meanflow": [True, True],
+             "semigroup": [True, False, False, True], "consistency": [False, True]}  # fmt: skip
+    assert seen == calls[name]
+
+
+def test_the_target_of_meanflow_is_detached():
+    """Its gradient is that of |u − sg target|², here by hand for one row."""
+    weight = torch.tensor(0.7, dtype=F64, requires_grad=True)
+
+    def u(x, s, t):
+        return weight * x * (t - s)[:, None]
+
+    x1, g = data(256), torch.Generator().manual_seed(3)
+    meanflow_loss(u, x1, share=0.0, generator=g).backward()
+    g = torch.Generator().manual_seed(3)
+    x0 = torch.randn(x1.shape, generator=g, dtype=F64)
+    torch.rand(len(x1), generator=g, dtype=F64)
+    s, t = uniform_pairs(x1, g)
+    span = (t - s)[:, None]
+    x, v = x0 + s[:, None] * (x1 - x0), x1 - x0
+    w = weight.detach()
+    target = v + span * (w * v * span - w * x)  # v + (t − s)(∂_x u · v + ∂_s u)
+    by_hand = (2 * (w * x * span - target) * x * span).mean()
+    torch.testing.assert_close(weight.grad, by_hand)
+
+
+def test_the_power_weighs_each_point():
+    def value(**settings):
+        u, g = partial(gaussian_map, shift=0.3), torch.Generator().manual_seed(0)
+        return meanflow_loss(u, data(512), generator=g, **settings).item()
+
+    assert value() < 0.9
+    assert 0.95 < value(power=1.0) < 1  # each weighed error is r/(r + c)
+
+
+def test_shares_and_conditions_belong_to_their_rows():
+    x1 = data(10)
+    label = torch.arange(10)
+    seen = []
+
+    def u(x, s, t, c):
+        seen.append((len(x), c.tolist(), bool((s == t).all())))
+        return 0 * x
+
+    semigroup_loss(u, x1, label, share=0.3)
+    assert seen[0] == (3, [0, 1, 2], True)
+    assert all(rows == [*range(3, 10)] and not same for _, rows, same in seen[1:])
+    with pytest.raises(ValueError, match=r"share must lie in \[0, 1\], but 1.5 came"):
+        semigroup_loss(u, x1, label, share=1.5)
+
+
+def test_pairs_are_uniform_and_sorted():
+    s, t = uniform_pairs(torch.zeros(20_000, 2), torch.Generator().manual_seed(0))
+    assert bool((s <= t).all())
+    assert s.mean().item() == pytest.approx(1 / 3, abs=0.01)
+    assert t.mean().item() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_jumps_follow_the_exact_map():
+    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    end = MEAN + STD * x
+    for times in ((0.0, 1.0), (0.0, 0.3, 1.0), torch.linspace(0, 1, 5)):
+        torch.testing.assert_close(jump(gaussian_map, x, times), end, atol=1e-6, rtol=0)
+    torch.testing.assert_close(jump(gaussian_map, end, (1.0, 0.4, 0.0)), x, atol=1e-6, rtol=0)
+
+
+def test_jumps_take_conditions_and_record_nothing():
+    u = TwoTimes(MLP(2, width=8, classes=3))
+    x = jump(u, torch.zeros(3, 2), cond=torch.tensor([0, 1, 2]))
+    assert not x.requires_grad
+    with pytest.raises(ValueError, match="strictly monotone"):
+        jump(u, torch.zeros(3, 2), (0.0, 0.0))
+    with pytest.raises(ValueError, match=r"u\(x, s, t\) and x must have one shape"):
+        jump(lambda x, s, t: x[:, :1], torch.zeros(3, 2))
+
+
+def test_pairs_are_simulated_and_learned():
+    v = GaussianMixture(MEAN, STD).velocity(CondOT())
+    x0 = torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    start, end = simulate_pairs(v, x0, steps=40)
+    assert start is x0
+    torch.testing.assert_close(end, MEAN + STD * x0, atol=2e-3, rtol=0)
+    assert regression_loss(gaussian_map, MEAN + STD * x0, x0).item() < 1e-20
+    off = regression_loss(partial(gaussian_map, shift=0.5), MEAN + STD * x0, x0)
+    assert off.item() == pytest.approx(0.25)
+    torch.manual_seed(0)
+    net = TwoTimes(MLP(2, width=16, depth=2)).double()
+    fitted = minimise(net, end, regression_loss, cond=x0, steps=400, batch_size=128, lr=1e-2,
+                      ema=0.9, progress=False)  # fmt: skip
+    assert fitted.losses[-20:].mean() < 0.01
+    torch.testing.assert_close(jump(fitted.model, x0[:50]), end[:50], atol=0.2, rtol=0)
+
+
+def test_self_training_learns_the_map_of_a_gaussian():
+    x1, x0 = data(4000), torch.randn(200, 2, generator=torch.Generator().manual_seed(4), dtype=F64)
+    v = GaussianMixture(MEAN, STD).velocity(CondOT())
+    torch.manual_seed(0)
+    net = TwoTimes(MLP(2, width=24, depth=2)).double()
+    net = minimise(net, x1, lagrangian_loss, steps=500, batch_size=256, lr=1e-2, ema=0.95,
+                   progress=False).model  # fmt: skip
+    error = (jump(net, x0) - follow(v, x0, 0.0, 1.0)).norm(dim=1).mean()
+    assert error < 0.2
