@@ -35,14 +35,16 @@ CASES = {
     "SolverLab": Case({}, knobs=("x₀",)),
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
     "BridgeExplorer": Case(
-        {"time": 0.2},
+        # Far enough from the edge to be dragged.
+        {"time": 0.2, "sources": ((-1.2, 1.2), (-1.2, -1.2), (-0.4, 0.0))},
         knobs=tuple(f"{end} cluster {k}" for end in ("source", "target") for k in (1, 2, 3)),
         play="Play",
     ),
     "DiffusionExplorer": Case({}, play="Sweep the schedule"),
     "JumpExplorer": Case({}),
     "ResolutionExplorer": Case({}, knobs=("time on the curves",), play="Let time run"),
-    "TokenExplorer": Case({}, play="Play"),
+    # With few steps the slider moves long before anything else does.
+    "TokenExplorer": Case({"steps": 32, "time": 0.2}, play="Play"),
     "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),
     # The learning rate tells in what is learned afterwards.
     "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),

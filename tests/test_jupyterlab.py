@@ -51,6 +51,7 @@ FIGURES = {
         {},
         {"time": 0.8, "coupling": "optimal", "sigma": 0.5, "seed": 4},
         {"sources": ((-2.0, 0.0), (-1.0, 2.0), (0.0, -2.0))},
+        {"targets": ((2.0, 0.0), (1.0, 2.0), (2.0, -2.0))},
     ),
     "DiffusionExplorer": (
         {},

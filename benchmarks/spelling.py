@@ -6,9 +6,9 @@ malformed (a letter behind a blank); how their lengths and pairs of letters diff
 words; how many of the real ones were seen in training. Rows that the result holds are not made
 again.
 
-    python benchmarks/words.py ngrams
-    python benchmarks/words.py flow --minutes 2 --seeds 0 1 2
-    python benchmarks/words.py flow --minutes 30 --seeds 0
+    python benchmarks/spelling.py ngrams
+    python benchmarks/spelling.py flow --minutes 2 --seeds 0 1 2
+    python benchmarks/spelling.py flow --minutes 30 --seeds 0
 
 CPU minutes of one thread.
 """
@@ -34,7 +34,7 @@ from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
 from fmtutor.paths import MixturePath
 from fmtutor.words import LENGTH, TOKENS, as_words, english_words
 
-OUT = Path(__file__).parent / "results" / "words.json"
+OUT = Path(__file__).parent / "results" / "spelling.json"
 ORDERS = (2, 3, 4, 5, 6)
 DISCOUNTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 STEPS = (1, 2, 4, 10, 32, 100)
