@@ -1,7 +1,7 @@
 """Sampling tokens: a chain that jumps, where points flow.
 
 In a short step a token stays or is drawn anew, each by itself, from what the network believes that
-the data's token is. That the tokens of a step do not see each other is the sampler's only error.
+the data's token is. From masks, that the tokens of a step do not see each other is the only error.
 
 Chapter: discrete
 """

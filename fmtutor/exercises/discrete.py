@@ -110,7 +110,11 @@ grade_fill = grader("grade_fill", Exercise(
     takes="a network, tokens `[b n]` with −1 in the gaps, a masked path, the number of steps and a "
     "seed; returns tokens `[b n]`",
     reference=_fill,
-    inputs=[(_told, _GAPS, MixturePath(5), 1, 0), (_told, _GAPS[1:], MixturePath(5), 1, 1)],
+    inputs=[
+        (_told, _GAPS, MixturePath(5), 1, 0),
+        (_told, _GAPS[1:], MixturePath(5), 1, 1),
+        (_told, _GAPS, MixturePath(5), 4, 2),
+    ],
     mistakes=[
         ("the gaps were filled as if nothing were given: what is known must be seen from the start",
          _overwrite),
