@@ -8,7 +8,7 @@ import { close, fixtures } from "./fixtures.mjs";
 
 const floats = (rows) => Float64Array.from(rows.flat());
 
-for (const { x0, x1, epsilon, plan, settings, x, t, velocity, score, ...rest } of fixtures.bridges) {
+for (const { x0, x1, epsilon, plan, settings, ...rest } of fixtures.bridges) {
   const [a, b, n, flat] = [floats(x0), floats(x1), x0.length, plan.flat()];
 
   test(`the plan at ε = ${epsilon}`, () => {
@@ -18,11 +18,13 @@ for (const { x0, x1, epsilon, plan, settings, x, t, velocity, score, ...rest } o
     const rough = entropicPlan(squaredDistances(a, b), n, epsilon);
     const sums = (of) => rough.reduce((s, p, at) => ((s[of(at)] += p), s), new Float64Array(n));
     close(sums((at) => at % n), Array(n).fill(1 / n), 1e-12, "sums of columns");
-    const off = sums((at) => Math.floor(at / n)).reduce((sum, row) => sum + Math.abs(row - 1 / n), 0);
+    const rows = sums((at) => Math.floor(at / n));
+    const off = rows.reduce((sum, row) => sum + Math.abs(row - 1 / n), 0);
     assert.ok(off <= 1.0001e-4, `rows are off by ${off}`);
   });
 
   test(`velocity, score and drift of the bridges at ε = ${epsilon}`, () => {
+    const { x, t, velocity, score } = rest;
     const [bridges, points] = [new BridgedPairs(a, b, flat, settings), floats(x)];
     const out = new Float64Array(points.length);
     t.forEach((time, k) => {
@@ -50,8 +52,8 @@ test("with little entropy the plan is the best assignment of all", () => {
   const random = new Random(3);
   const draw = () => Float64Array.from({ length: 8 }, () => random.normal());
   const cost = squaredDistances(draw(), draw());
-  const orders = (rest) =>
-    rest.length ? rest.flatMap((j) => orders(rest.filter((k) => k !== j)).map((o) => [j, ...o])) : [[]];
+  const after = (j, rest) => orders(rest.filter((k) => k !== j)).map((order) => [j, ...order]);
+  const orders = (rest) => (rest.length ? rest.flatMap((j) => after(j, rest)) : [[]]);
   const total = (order) => order.reduce((sum, j, i) => sum + cost[4 * i + j], 0);
   const best = orders([0, 1, 2, 3]).reduce((a, b) => (total(b) < total(a) ? b : a));
   const plan = entropicPlan(cost, 4, 0.02);
