@@ -110,10 +110,12 @@ function build(fig) {
     need(time >= 0 && time <= 1, "the time lies outside of 0 and 1");
     for (const kind of Object.keys(panels)) drawPanel(kind, time);
     const pen = fig.get("pen");
+    const [pairs, ode, sde] = [cost, moved("ODE"), moved("SDE")].map((v) => number(v));
     fig.say(
-      (pen === "off" ? "" : `Draw the ${pen} in one of the panels: `) +
-        `mean squared length of the pairs ${number(cost)}; ` +
-        `displacement of the ODE ${number(moved("ODE"))}, of the SDE ${number(moved("SDE"))}`,
+      pen === "off"
+        ? `mean squared length of the pairs ${pairs}; ` +
+            `displacement of the ODE ${ode}, of the SDE ${sde}`
+        : `Draw the ${pen} in a panel. Pairs ${pairs}, ODE ${ode}, SDE ${sde}`,
     );
     fig.describe(
       `ODE and SDE at time ${number(time)}, pairs ${couplings[fig.get("coupling")]}, ` +
@@ -150,7 +152,7 @@ function build(fig) {
     fig,
     { label: "New noise", onClick: () => fig.set("seed", fig.get("seed") + 1) },
     {
-      label: "Clear drawing",
+      label: "Clear",
       onClick: () => Object.keys(ends).forEach((end) => fig.set(`drawn_${end}`, [])),
     },
   );
