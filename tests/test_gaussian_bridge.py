@@ -115,8 +115,11 @@ def test_a_bad_covariance_is_refused(cov, text):
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="sigma must be finite and at least 0"):
-        schroedinger_cross(COV0, COV1, -1.0)
+    for sigma in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="sigma must be finite and at least 0"):
+            schroedinger_cross(COV0, COV1, sigma)
+    with pytest.raises(ValueError, match="cov0 and cov1 must have one shape"):
+        schroedinger_cross(COV0, torch.eye(3, dtype=F64), 1.0)
     with pytest.raises(ValueError, match="cross and cov0 must have one shape"):
         GaussianBridge(*ENDS, torch.zeros(1, 1, dtype=F64), 1.0)
     with pytest.raises(ValueError, match="mean1 and the first row of cov0"):
