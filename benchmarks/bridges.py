@@ -22,12 +22,8 @@ from torch import Tensor, nn
 
 from fmtutor import MLP, cfm_loss, minibatch_ot, minimise, sample
 from fmtutor.branching import NOISE, grow
-from fmtutor.bridges import (
-    LineAndScore,
-    interval,
-    simulate,
-    snapshot_loss,
-)
+from fmtutor.bridge_losses import snapshot_loss
+from fmtutor.bridges import LineAndScore, interval, simulate
 from fmtutor.couplings import independent
 from fmtutor.entropic import entropic_plan
 from fmtutor.metrics import wasserstein

@@ -1,4 +1,4 @@
-"""fmtutor beside the libraries that one would otherwise use: flow_matching and torchcfm.
+"""fmtutor beside the libraries that one would otherwise use: flow_matching, torchcfm and POT.
 
 Each case is one task done by each program in the way its own documentation shows, with the same
 network object, batch, step count and float type. Programs take turns, so that a change of the
@@ -6,7 +6,8 @@ machine's speed meets all of them; the medians and their ratios are reported. Ea
 process of its own, as for a user of that library alone: what one leaves behind in the memory
 allocator decides what large tensors cost the next. And it has a new one in each turn: where a
 process happens to lie in memory changes its speed by up to a tenth for all of its life. `make
-bench` runs it in an environment of its own.
+bench` runs it in an environment of its own. A run of some cases puts their rows into the record of
+the machine, each with what it was run with, and leaves the others as they are.
 
     python benchmarks/peers.py [--rounds 7] [--threads 1] [--out FILE] [CASE ...]
 """
@@ -28,6 +29,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
+import ot
 import torch
 from flow_matching.path import AffineProbPath
 from flow_matching.path.scheduler import CondOTScheduler
@@ -39,6 +42,7 @@ from torchcfm.optimal_transport import OTPlanSampler
 from torchdyn.core import NeuralODE
 
 from fmtutor import MLP, data, fit, log_prob, minibatch_ot, sample
+from fmtutor.entropic import entropic_plan
 from fmtutor.likelihood import standard_normal_log_prob
 
 TRAIN_STEPS, BATCH = 200, 512
@@ -264,6 +268,48 @@ def transport(b: int) -> Case:
     )
 
 
+def entropic(b: int, epsilon: float = 0.5) -> Case:
+    x0 = torch.randn(b, 2, generator=torch.Generator().manual_seed(1))
+    x1 = data.moons(b, seed=2)
+    weights = np.full(b, 1 / b)
+
+    def ours() -> Tensor:
+        return entropic_plan(x0, x1, epsilon, tol=1e-8)
+
+    def pot(method: str) -> np.ndarray:
+        cost = ot.dist(x0.double().numpy(), x1.double().numpy())
+        return ot.sinkhorn(
+            weights, weights, cost, epsilon, method=method, stopThr=1e-9, numItermax=20_000
+        )
+
+    programs: dict[str, Callable[[], object]] = {
+        "fmtutor": ours,
+        "POT, logarithms": partial(pot, "sinkhorn_log"),
+        "POT, plain kernel": partial(pot, "sinkhorn"),
+    }
+
+    def facts() -> dict[str, object]:
+        plans = {name: np.asarray(run()) for name, run in programs.items()}
+        rest = {name: plan - plans["fmtutor"] for name, plan in plans.items() if name != "fmtutor"}
+        return {
+            "note": "each stops by its own measure: fmtutor at a sum of the columns' errors of "
+            "1e-8, POT at a Euclidean norm of them of 1e-9, its default",
+            "sum_of_differences_of_plans": {k: float(np.abs(v).sum()) for k, v in rest.items()},
+            "sum_of_errors_of_columns": {
+                name: float(np.abs(plan.sum(0) - 1 / b).sum()) for name, plan in plans.items()
+            },
+        }
+
+    return Case(
+        f"entropic plan, b = {b}",
+        f"entropic plan of {b} noise and {b} data points, ε = {epsilon:g}, d = 2, float64",
+        "ms",
+        programs,
+        goals={"POT, logarithms": 1.0, "POT, plain kernel": 1.0},
+        facts=facts,
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "training": training,
     "sampling": sampling,
@@ -272,6 +318,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "transport-128": partial(transport, 128),
     "transport-512": partial(transport, 512),
     "transport-1024": partial(transport, 1024),
+    "entropic-128": partial(entropic, 128),
+    "entropic-512": partial(entropic, 512),
 }
 
 
@@ -364,13 +412,22 @@ def main() -> None:
                 f"  {program:<26}{result['median']:>12.2f}{result['ratio']:>8.2f} ×"
                 f"{result['page_faults']:>12,} page faults"
             )
-    result = {
+    about = {
         "command": f"make bench (rounds {options.rounds}, threads {options.threads})",
         "machine": machine() | {"threads": options.threads, "load_average": load},
         "revision": revision(),
-        "versions": versions("fmtutor", "flow_matching", "torchcfm", "torchdyn", "torchdiffeq"),
-        "cases": rows,
+        "versions": versions(
+            "fmtutor", "flow_matching", "torchcfm", "torchdyn", "torchdiffeq", "pot"
+        ),
     }
+    if options.cases and options.out.exists():
+        about["command"] = f"python benchmarks/peers.py --rounds {options.rounds} (some cases)"
+        result = json.loads(options.out.read_text("utf-8"))
+        new = {row["name"]: row | {"run": about} for row in rows}
+        old = {row["name"]: row for row in result["cases"]}
+        result["cases"] = list((old | new).values())
+    else:
+        result = about | {"cases": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
     print(f"\nwritten to {options.out}")

@@ -34,6 +34,11 @@ def test_the_defaults_and_what_can_be_set():
         ({"sources": ((0.0, 0.0),)}, "sources must be three pairs"),
         ({"targets": ((0.0, 0.0), (9.0, 0.0), (0.0, 0.0))}, "targets must be three pairs"),
         ({"targets": ((0.0, 0.0), (1.0,), (0.0, 0.0))}, "targets must be three pairs"),
+        ({"pen": "both"}, "pen must be one of off, source, target"),
+        ({"drawn_source": ((0.0, 0.0),) * 19}, "drawn_source must be at most 18 pairs"),
+        ({"drawn_target": ((0.0, 3.3),)}, "drawn_target must be at most 18 pairs"),
+        ({"drawn_target": ((0.0, float("nan")),)}, "drawn_target must be at most 18 pairs"),
+        ({"drawn_source": (1.0, 2.0)}, "drawn_source must be at most 18 pairs"),
     ],
 )
 def test_bad_values_are_refused(bad, says):
@@ -52,6 +57,26 @@ def test_each_coupling_is_a_plan_and_the_optimal_one_is_the_cheapest():
         assert (plan.sum(0) - 1 / 18).abs().sum() < 2e-4
         costs[coupling] = figure.cost()
     assert costs["optimal"] < costs["entropic"] < costs["random"]
+
+
+def test_a_drawing_takes_the_place_of_the_clusters():
+    clusters, points = BridgeExplorer(), [(0, 1), (-1.5, 0.25), (2, -2), (3.2, 3.2)]
+    figure = BridgeExplorer(drawn_source=points)
+    assert figure.drawn_source == ((0.0, 1.0), (-1.5, 0.25), (2.0, -2.0), (3.2, 3.2))
+    x0, x1 = figure.ends()
+    assert x0.tolist() == [list(map(float, points[k % 4])) for k in range(18)]
+    assert torch.equal(x1, clusters.ends()[1])
+    assert figure.picture() != clusters.picture()
+    x0, x1 = BridgeExplorer(drawn_target=points[:1]).ends()
+    assert torch.equal(x0, clusters.ends()[0])
+    assert (x1 == torch.tensor([0.0, 1.0])).all()
+    figure.drawn_source = ()
+    assert torch.equal(figure.ends()[0], clusters.ends()[0])
+    for coupling in COUPLINGS:  # with more on one point than on another
+        figure = BridgeExplorer(drawn_source=points, drawn_target=points[1:], coupling=coupling)
+        plan = figure.plan()
+        torch.testing.assert_close(plan.sum(1), torch.full((18,), 1 / 18, dtype=plan.dtype))
+        assert figure.ways("SDE").isfinite().all()
 
 
 def test_both_equations_arrive_at_the_target():
@@ -100,3 +125,59 @@ def test_alive_and_as_the_package_computes_it(live):
         assert f"noise {sigma:.2f}" in label
     assert len({tuple(s) for s in seen}) == 4
     assert not page.trouble, page.trouble
+
+
+def stroke(page, *places):
+    """Draw with the mouse through places of the canvas, as shares of its width and height."""
+    box = page.locator("canvas").bounding_box()
+    at = [(box["x"] + u * box["width"], box["y"] + v * box["height"]) for u, v in places]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for place in at[1:]:
+        page.mouse.move(*place, steps=12)
+    page.mouse.up()
+
+
+def test_a_reader_draws_with_the_pen(live):
+    figure = BridgeExplorer()
+    page = live(figure)
+    knobs, clear = page.locator(".fm-handle:visible"), page.get_by_role("button", name="Clear")
+    assert knobs.count() == 6
+    assert clear.is_disabled()
+    before = numbers(readout(page))
+    stroke(page, (0.1, 0.25), (0.2, 0.9))  # the pen is away
+    assert numbers(readout(page)) == before
+    control(page, "pen").select_option("source")
+    assert "Draw the source" in readout(page)
+    assert knobs.count() == 0, "nothing is in the way of the pen"
+    stroke(page, (0.08, 0.3), (0.08, 0.9))
+    source = numbers(readout(page))
+    assert source != before
+    assert clear.is_enabled()
+    control(page, "pen").select_option("target")
+    stroke(page, (0.75, 0.3), (0.95, 0.3), (0.95, 0.9))  # in the other panel
+    both, seen = numbers(readout(page)), ink(page)
+    assert both != source
+    control(page, "pen").select_option("off")
+    assert numbers(readout(page)) == both
+    assert ink(page) == seen
+    assert knobs.count() == 0, "the clusters are not there to be dragged"
+    stroke(page, (0.1, 0.5), (0.2, 0.5))
+    assert numbers(readout(page)) == both
+    clear.click()
+    assert numbers(readout(page)) == before
+    assert knobs.count() == 6
+    assert clear.is_disabled()
+    assert not page.trouble, page.trouble
+
+
+def test_drawings_from_python_are_as_the_package_computes_them(live):
+    settings = {
+        "drawn_source": ((-2.5, 2.5), (-2.5, 1.25), (-2.5, 0.0), (-2.5, -1.5), (-2.0, -2.5)),
+        "drawn_target": tuple((2.0 + 0.05 * k, 2.4 - 0.3 * k) for k in range(18)),
+    }
+    for coupling, sigma in (("entropic", 0.3), ("optimal", 0.8), ("random", 1.2)):
+        figure = BridgeExplorer(coupling=coupling, sigma=sigma, **settings)
+        page = live(figure)
+        assert numbers(readout(page)) == pytest.approx(expected(figure), abs=0.0151)
+        assert not page.trouble, page.trouble

@@ -33,6 +33,7 @@ LEVELS = {
     "entropic": 2,
     "branching": 2,
     "couplings": 3,
+    "gaussian_bridge": 2,
     "exact_bridges": 4,
     "continuity": 3,
     "guidance": 3,
@@ -43,7 +44,9 @@ LEVELS = {
     "likelihood": 5,
     "metrics": 5,
     "maximum_likelihood": 6,
-    "bridges": 6,
+    "bridges": 3,
+    "bridge_losses": 5,
+    "markovian_fitting": 6,
     "images": 7,
 }
 # No numerical module imports these. They may import whatever they show.

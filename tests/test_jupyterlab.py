@@ -52,6 +52,8 @@ FIGURES = {
         {"time": 0.8, "coupling": "optimal", "sigma": 0.5, "seed": 4},
         {"sources": ((-2.0, 0.0), (-1.0, 2.0), (0.0, -2.0))},
         {"targets": ((2.0, 0.0), (1.0, 2.0), (2.0, -2.0))},
+        {"drawn_source": ((-2.0, 1.0), (-1.0, 0.5)), "pen": "target"},
+        {"drawn_target": ((2.0, 1.0), (1.0, 0.5), (2.5, -1.0))},
     ),
     "DiffusionExplorer": (
         {},

@@ -5,6 +5,7 @@ Python writes what it computes into a file; the tests in tests/js/ read it and c
 
 import base64
 import json
+import math
 import os
 import re
 import shutil
@@ -31,11 +32,14 @@ from fmtutor import (
     widgets,
 )
 from fmtutor.data import DATASETS, cluster_means
+from fmtutor.entropic import entropic_plan
+from fmtutor.exact_bridges import PairedPoints
 from fmtutor.exponential import sample_exponential
 from fmtutor.few_steps import jump
 from fmtutor.manifold_oracles import SphereField
 from fmtutor.manifolds import Sphere
 from fmtutor.metrics import energy_distance
+from fmtutor.paths import BrownianBridge
 from fmtutor.plotting import COLORS, blend
 from fmtutor.widgets import (
     digit_painter,
@@ -412,6 +416,33 @@ def sphere_case(steps=20):
     }
 
 
+def bridge_case(seed, epsilon, sigma=0.7, width=0.3, steps=6):
+    """A plan, the exact field of its bridges, and the ways of the equation with a seed's noise."""
+    x0, x1, x = normal(7, 2, seed=seed), normal(7, 2, seed=seed + 1) + 1, normal(5, 2, seed=40)
+    plan = entropic_plan(x0, x1, epsilon, tol=1e-10)
+    path = BrownianBridge(sigma, width=width)
+    field = PairedPoints(path, x0.repeat_interleave(7, 0), x1.repeat(7, 1), plan.flatten())
+    random, way = Random(seed), [x0]
+    for k in range(steps):
+        drift = field.velocity(way[-1], k / steps) + sigma**2 / 2 * field.score(way[-1], k / steps)
+        noise = random.normals(7, 2).double()
+        way.append(way[-1] + drift / steps + sigma / math.sqrt(steps) * noise)
+    return {
+        "x0": x0,
+        "x1": x1,
+        "epsilon": epsilon,
+        "plan": plan,
+        "x": x,
+        "t": TIMES,
+        "settings": {"sigma": sigma, "width": width},
+        "velocity": [field.velocity(x, t) for t in TIMES],
+        "score": [field.score(x, t) for t in TIMES],
+        "seed": seed,
+        "steps": steps,
+        "way": way,
+    }
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -463,6 +494,7 @@ def write_fixtures(file):
         ],
         "resolutions": resolution_cases(),
         "sphere": sphere_case(),
+        "bridges": [bridge_case(41, 0.98), bridge_case(43, 0.4, 0.3), bridge_case(45, 50.0, 1.5)],
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),
         "colors": COLORS,
@@ -508,6 +540,7 @@ def test_the_weights_that_ship_mean_what_they_meant(name):
 def test_every_javascript_test_is_found():
     names = {file.name.split(".")[0] for file in MODULES}
     assert names >= {
+        "bridges",
         "exponential",
         "figure",
         "network",

@@ -145,7 +145,7 @@ class BridgePath(Interpolant):
         seed: int | None = None,
         generator: torch.Generator | None = None,
     ) -> PathSample:
-        """Draw x_t = (1 − t) x0 + t x1 + σε with ε ~ N(0, I), and the target x1 − x0."""
+        """Draw x_t = (1 − t) x0 + t x1 + σξ with ξ ~ N(0, I), and the target x1 − x0."""
         t = batch_points(x0, "x0", x1, t)
         time = align_time(t, x1)
         xt = (1 - time) * x0 + time * x1

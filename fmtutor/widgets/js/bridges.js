@@ -1,38 +1,62 @@
 import { need } from "./checks.js";
 import { softmax } from "./softmax.js";
 
+/** A scaling beyond this goes into the potentials before anything over- or underflows. */
+const LARGEST = 1e50;
+
 /**
- * The entropic plan between two sets of n points, `fmtutor.entropic.entropic_plan`: rows and
- * columns are fitted in turn, by logarithms.
+ * The entropic plan between two sets of n points, `fmtutor.entropic.entropic_plan`: columns and
+ * rows are fitted in turn, by factors of a kernel that potentials have made well scaled.
  *
  * @param {Floats} cost `[n n]`
- * @returns {Float64Array} `[n n]`, of sum 1.
+ * @returns {Float64Array} `[n n]`; its columns sum to 1/n, the errors of its rows to at most `tol`.
  */
 export function entropicPlan(cost, n, epsilon, { tol = 1e-4, most = 20000 } = {}) {
-  const [f, g, terms] = [new Float64Array(n), new Float64Array(n), new Float64Array(n)];
-  const logSum = () => {
-    let [top, sum] = [-Infinity, 0];
-    for (const value of terms) top = Math.max(top, value);
-    for (const value of terms) sum += Math.exp(value - top);
-    return top + Math.log(sum);
-  };
-  for (let k = 0; k < most; k++) {
-    let error = 0;
-    for (let j = 0; j < n; j++) {
-      for (let i = 0; i < n; i++) terms[i] = (f[i] - cost[i * n + j]) / epsilon;
-      const fresh = -epsilon * (logSum() + Math.log(n));
-      // What column j had before it was fitted, less 1/n: the rows were right then.
-      error += Math.abs(Math.expm1((g[j] - fresh) / epsilon)) / n;
-      g[j] = fresh;
+  const [f, g, u, v] = Array.from({ length: 4 }, () => new Float64Array(n));
+  let done = 0;
+  for (;;) {
+    sweep(f, g, cost, epsilon);
+    const kernel = cost.map((c, at) => Math.exp((f[Math.floor(at / n)] + g[at % n] - c) / epsilon));
+    u.fill(1);
+    v.fill(1);
+    for (let largest = 0; !(largest > LARGEST); ) {
+      need(done++ < most, "the plan has not converged");
+      let error = 0;
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let i = 0; i < n; i++) sum += kernel[i * n + j] * u[i];
+        error += Math.abs(sum * v[j] - 1 / n); // the rows are right now
+        v[j] = 1 / (n * sum);
+      }
+      if (error <= tol) return kernel.map((p, at) => p * u[Math.floor(at / n)] * v[at % n]);
+      for (let i = 0; i < n; i++) {
+        let sum = 0;
+        for (let j = 0; j < n; j++) sum += kernel[i * n + j] * v[j];
+        u[i] = 1 / (n * sum);
+      }
+      largest = Math.max(...u, ...v);
     }
-    if (k > 0 && error <= tol) break;
-    need(k + 1 < most && Number.isFinite(error), "the plan has not converged");
     for (let i = 0; i < n; i++) {
-      for (let j = 0; j < n; j++) terms[j] = (g[j] - cost[i * n + j]) / epsilon;
-      f[i] = -epsilon * (logSum() + Math.log(n));
+      f[i] += epsilon * Math.log(u[i]);
+      g[i] += epsilon * Math.log(v[i]);
     }
   }
-  return cost.map((c, at) => Math.exp((f[Math.floor(at / n)] + g[at % n] - c) / epsilon));
+}
+
+/** Fit the columns, then the rows, by logarithms. */
+function sweep(f, g, cost, epsilon) {
+  const n = f.length;
+  const logSum = (term) => {
+    let top = -Infinity;
+    for (let k = 0; k < n; k++) top = Math.max(top, term(k));
+    let sum = 0;
+    for (let k = 0; k < n; k++) sum += Math.exp(term(k) - top);
+    return top + Math.log(sum);
+  };
+  for (let j = 0; j < n; j++)
+    g[j] = -epsilon * (logSum((i) => (f[i] - cost[i * n + j]) / epsilon) + Math.log(n));
+  for (let i = 0; i < n; i++)
+    f[i] = -epsilon * (logSum((j) => (g[j] - cost[i * n + j]) / epsilon) + Math.log(n));
 }
 
 /** Brownian bridges over all pairs with the weights of a plan: `exact_bridges.PairedPoints`. */
