@@ -164,7 +164,7 @@ class MixturePath:
     def posterior(self, logits: Tensor, x: Tensor) -> Tensor:
         """Return the law of the data's tokens that logits `[b n tokens]` tell, float64.
 
-        Beside a mask a token that is not the mask is the data's: there nothing is left to the network.
+        Beside a mask, a token that is not the mask is the data's: nothing is left to the network.
         """
         check_tokens(x, self.states, "x")
         if logits.shape != (*x.shape, self.tokens):
