@@ -32,7 +32,7 @@ from fmtutor import (
 )
 from fmtutor.data import DATASETS, cluster_means
 from fmtutor.exponential import sample_exponential
-from fmtutor.few_steps import jump
+from fmtutor.flow_maps import jump
 from fmtutor.manifold_oracles import SphereField
 from fmtutor.manifolds import Sphere
 from fmtutor.metrics import energy_distance
