@@ -162,7 +162,7 @@ def derivative(
     """Return u(x, s, t) and its derivative in one direction, by forward-mode differentiation.
 
     It costs about two evaluations, whatever the dimension. Fused attention has no such derivative:
-    attention is computed from its parts here.
+    attention is computed from its parts here. Neither has autocast, which is left out here.
 
     Args:
         u: The average velocity.
@@ -191,6 +191,6 @@ def derivative(
         return u(*at.values(), *cond)
 
     points = tuple(given[k] for k in moved)
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast(x.device.type, enabled=False):
         value, slope, *_ = torch.func.jvp(along, points, tuple(m for m in moves if m is not None))
     return value, slope

@@ -31,6 +31,9 @@ def test_the_rate_of_early_steps_knows_nothing_of_the_end():
     assert learning_rate(CONFIG, 3) == learning_rate(longer, 3)
 
 
+JUMPS = {"objective": "semigroup"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -66,6 +69,20 @@ def test_the_rate_of_early_steps_knows_nothing_of_the_end():
         ({"times_mean": 0.5}, "times_mean = 0.5 would not act: that needs times = 'logit-normal'"),
         ({"times_std": 2.0}, "times_std = 2.0 would not act: .* but 'uniform' came"),
         ({"conditional": False, "label_dropout": 0.2}, "that needs conditional = True, but False"),
+        (
+            {"objective": "best"},
+            "must be velocity or one of lagrangian, meanflow, semigroup, but 'b",
+        ),
+        (
+            {"objective": "meanflow", "network": "transformer", "architecture": {}},
+            "objective meanflow needs network unet, but transformer came",
+        ),
+        ({**JUMPS, "shift": 2.0}, "shift = 2.0 would not act: that needs objective = 'velocity'"),
+        ({**JUMPS, "times": "logit-normal"}, "but 'semigroup' came"),
+        ({**JUMPS, "coupling": "ot-within"}, "coupling = ot-within would not act"),
+        ({**JUMPS, "parallel": "fsdp"}, "parallel = fsdp would not act"),
+        ({**JUMPS, "compile": True}, "compile = True would not act"),
+        ({**JUMPS, "activation_checkpointing": True}, "activation_checkpointing = True would not"),
         ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
         ({"parallel": "zero"}, "parallel must be ddp or fsdp, but 'zero' came"),
     ],
@@ -134,6 +151,7 @@ def test_settings_of_the_first_edition_are_read():
         log_every=2, sample_every=6, save_every=3,
     )  # fmt: skip
     assert read_config(stored) == expected
+    assert read_config(stored).objective == "velocity"  # nobody had another one
     # Its pictures of folders were in colours, whatever they showed.
     assert read_config({**stored, "data": "folder"}).channels == 3
 

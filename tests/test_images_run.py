@@ -63,6 +63,7 @@ class Cuda:
         (CPU, {}, torch.channels_last),
         (CPU, {"compile": True}, torch.channels_last),
         (CPU, {"precision": "bfloat16"}, torch.contiguous_format),
+        (CPU, {"objective": "lagrangian"}, torch.contiguous_format),
         (Cuda(), {"compile": True, "precision": "bfloat16"}, torch.channels_last),
         (Cuda(), {}, torch.contiguous_format),
     ],
