@@ -15,7 +15,7 @@ from fmtutor.images.config import TrainConfig, learning_rate, read_config
 from fmtutor.images.prepare import network_config
 from fmtutor.images.presets import PRESETS
 from fmtutor.networks import UNetConfig
-from fmtutor.networks.registry import NETWORKS
+from fmtutor.networks.registry import NETWORKS, TWO_TIMES, new_network
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -94,7 +94,7 @@ def test_bad_settings_are_refused(change, message):
 
 def test_the_presets_are_by_data_set_and_device():
     assert list(PRESETS) == [
-        "digits-cpu", "fashion-cpu", "fashion-gpu", "fashion-transformer-cpu",
+        "digits-cpu", "fashion-cpu", "fashion-jump-cpu", "fashion-gpu", "fashion-transformer-cpu",
         "fashion-latents-cpu", "cifar10-gpu", "cifar10-transformer-gpu", "latents-transformer-gpu",
     ]  # fmt: skip
     for size, channels, name in (
@@ -119,9 +119,12 @@ def test_the_presets_have_the_weights_that_are_said():
     latents = {"fashion-mnist": (7, 4), "folder": (32, 4)}
     for name, preset in PRESETS.items():
         size, channels = (latents if preset.autoencoder else shapes)[preset.data]
-        description, network = NETWORKS[preset.network]
+        description, _ = NETWORKS[preset.network]
+        times = "" if preset.objective == "velocity" else TWO_TIMES
         with torch.device("meta"):
-            model = network(description(size, channels, 10, **preset.architecture))
+            model = new_network(
+                times + preset.network, description(size, channels, 10, **preset.architecture)
+            )
         weights = sum(weight.numel() for weight in model.parameters())
         assert f"{weights / 1e6:.3g}" == numbers[name]
 

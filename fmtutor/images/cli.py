@@ -43,7 +43,7 @@ examples:
       --rdzv_endpoint=HOST:29500 -m fmtutor.images train --resume auto --parallel fsdp ...
       32 GPUs, on each of 4 machines the same command, --out on a disk that all of them see; each
       GPU holds a part of the network; a run that loses a process goes on from its last checkpoint
-  fmtutor train --preset fashion-cpu --objective lagrangian --out runs/jump
+  fmtutor train --preset fashion-gpu --objective lagrangian --out runs/jump
       a network that draws in few steps: fmtutor sample runs/jump --jumps 1; with --weights it
       begins with a velocity field that is trained already
   fmtutor train --preset cifar10-gpu --data folder --data-dir photos --size 64 --flip
