@@ -80,7 +80,11 @@ def kind_of(model: nn.Module) -> str:
 
 
 def new_network(kind: str, description: Any) -> nn.Module:
-    """Return a network as it is before any training, of the name that `kind_of` gives it.
+    """Return a network as it is before any training.
+
+    Args:
+        kind: Its name, as `kind_of` gives it.
+        description: Its description, of the kind that is named.
 
     Chapter: images
     """
