@@ -75,7 +75,7 @@ def test_the_layout_is_the_one_that_is_fastest(monkeypatch, device, change, layo
         asked.append((where, memory_format))
         return self
 
-    monkeypatch.setattr(UNet, "to", to)
+    monkeypatch.setattr(torch.nn.Module, "to", to)
     make(replace(CONFIG, **change), device=device)
     assert asked == [(device, layout)]
 
