@@ -30,14 +30,12 @@ from torch import Tensor, nn
 from fmtutor import MLP, CondOT, GaussianMixture, cfm_loss, data, minimise, sample
 from fmtutor.few_steps import (
     consistency_loss,
-    jump,
     lagrangian_loss,
     meanflow_loss,
     regression_loss,
     semigroup_loss,
-    simulate_pairs,
 )
-from fmtutor.flow_maps import follow, tangent
+from fmtutor.flow_maps import follow, jump, simulate_pairs, tangent
 from fmtutor.images.data import to_float
 from fmtutor.images.datasets import load_images
 from fmtutor.metrics import frechet_distance, sliced_wasserstein

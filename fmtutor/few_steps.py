@@ -1,4 +1,4 @@
-"""Few steps: jumps along a flow map, and the losses that train its average velocity.
+"""Few steps: the losses that train the average velocity of a flow map.
 
 A loss is called as `loss(u, x1, *cond, generator=)`, as `minimise` wants it, with an average
 velocity `u(x, s, t, *cond)` and data `x1` `[b ...]`; what else it takes is given by
@@ -11,87 +11,29 @@ Chapter: few_steps
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_cond, check_count, check_model, check_points, check_same
+from fmtutor.checking import check_count, check_model, check_points, check_same
 from fmtutor.flow_maps import AverageVelocity, derivative
 from fmtutor.losses import gaussian
 from fmtutor.notation import Field, Path, PathSample, align_time
 from fmtutor.paths import CondOT
-from fmtutor.solvers import sample, time_grid
 
 __all__ = [
     "PairSampler",
     "consistency_loss",
-    "jump",
     "lagrangian_loss",
     "meanflow_loss",
     "regression_loss",
     "semigroup_loss",
-    "simulate_pairs",
     "uniform_pairs",
 ]
 
 PairSampler = Callable[[Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
 """Draws two times of each point: `(x1, generator) -> (s, t)`, `[b]` each, 0 ≤ s ≤ t ≤ 1."""
-
-
-def jump(
-    u: AverageVelocity,
-    x0: Tensor,
-    times: Tensor | Sequence[float] = (0.0, 1.0),
-    *,
-    cond: Tensor | Sequence[Tensor] = (),
-) -> Tensor:
-    """Jump from each of the `times` to the next, x ← x + (t − s) u(x, s, t): one evaluation each.
-
-    Nothing is recorded for gradients.
-
-    Args:
-        u: The average velocity.
-        x0: Points `[b ...]` at the first time.
-        times: Times `[k]`, strictly monotone.
-
-    Equation: eq-few-map
-
-    Example:
-        >>> jump(lambda x, s, t: 0 * x + 1, torch.zeros(1, 1), (0.0, 0.5, 1.0))
-        tensor([[1.]])
-    """
-    check_points(x0, "x0", finite=True)
-    check_model(u, x0, "x0")
-    cond, x = check_cond(cond, len(x0)), x0
-    grid = time_grid(None, None, None, times).to(x0.device, x0.dtype)
-    with torch.no_grad():
-        for s, t in itertools.pairwise(grid):
-            step = u(x, s.expand(len(x)), t.expand(len(x)), *cond)
-            check_same("u(x, s, t)", step, "x", x)
-            x = x + (t - s) * step
-    return x
-
-
-def simulate_pairs(
-    v: Field, x0: Tensor, *, cond: Tensor | Sequence[Tensor] = (), steps: int = 50
-) -> tuple[Tensor, Tensor]:
-    """Return noise x0 `[b ...]` and where a field `v` carries it, by `steps` of the midpoint rule.
-
-    To learn from them by `regression_loss` or, as reflow does, by `cfm_loss`, give minimise x1 as
-    the data and x0 as a condition.
-
-    Equation: eq-few-regression
-    Reference: liu2023
-
-    Example:
-        >>> x0, x1 = simulate_pairs(lambda x, t: x, torch.ones(2, 1))
-        >>> x1
-        tensor([[2.7181],
-                [2.7181]])
-    """
-    return x0, sample(v, x0, cond=cond, method="midpoint", steps=steps, batch_size=10_000)
 
 
 def regression_loss(

@@ -1,4 +1,4 @@
-"""The flow map between two times, its average velocity, and derivatives of a network for it.
+"""The flow map between two times: by a solver, or by jumps of its average velocity.
 
 An average velocity is called as `u(x, s, t, *cond)`: points `[b ...]` that are at x at the times s
 `[b]` move to x + (t − s) u(x, s, t) by the times t `[b]`. Its diagonal u(x, t, t) is the velocity.
@@ -8,17 +8,26 @@ Chapter: few_steps
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fmtutor.checking import check_callable, check_points
+from fmtutor.checking import check_callable, check_cond, check_model, check_points, check_same
 from fmtutor.notation import Field, Time, align_time, batch_time
-from fmtutor.solvers import sample
+from fmtutor.solvers import sample, time_grid
 
-__all__ = ["AverageVelocity", "average_of", "derivative", "follow", "tangent"]
+__all__ = [
+    "AverageVelocity",
+    "average_of",
+    "derivative",
+    "follow",
+    "jump",
+    "simulate_pairs",
+    "tangent",
+]
 
 AverageVelocity = Callable[..., Tensor]
 """`u(x, s, t, *cond)`: points `[b ...]`, times `[b]` to average velocities `[b ...]`."""
@@ -86,6 +95,60 @@ def average_of(v: Field, *, steps: int = 100) -> AverageVelocity:
     return u
 
 
+def jump(
+    u: AverageVelocity,
+    x0: Tensor,
+    times: Tensor | Sequence[float] = (0.0, 1.0),
+    *,
+    cond: Tensor | Sequence[Tensor] = (),
+) -> Tensor:
+    """Jump from each of the `times` to the next, x ← x + (t − s) u(x, s, t): one evaluation each.
+
+    Nothing is recorded for gradients.
+
+    Args:
+        u: The average velocity.
+        x0: Points `[b ...]` at the first time.
+        times: Times `[k]`, strictly monotone.
+
+    Equation: eq-few-map
+
+    Example:
+        >>> jump(lambda x, s, t: 0 * x + 1, torch.zeros(1, 1), (0.0, 0.5, 1.0))
+        tensor([[1.]])
+    """
+    check_points(x0, "x0", finite=True)
+    check_model(u, x0, "x0")
+    cond, x = check_cond(cond, len(x0)), x0
+    grid = time_grid(None, None, None, times).to(x0.device, x0.dtype)
+    with torch.no_grad():
+        for s, t in itertools.pairwise(grid):
+            step = u(x, s.expand(len(x)), t.expand(len(x)), *cond)
+            check_same("u(x, s, t)", step, "x", x)
+            x = x + (t - s) * step
+    return x
+
+
+def simulate_pairs(
+    v: Field, x0: Tensor, *, cond: Tensor | Sequence[Tensor] = (), steps: int = 50
+) -> tuple[Tensor, Tensor]:
+    """Return noise x0 `[b ...]` and where a field `v` carries it, by `steps` of the midpoint rule.
+
+    To learn from them by `regression_loss` or, as reflow does, by `cfm_loss`, give minimise x1 as
+    the data and x0 as a condition.
+
+    Equation: eq-few-regression
+    Reference: liu2023
+
+    Example:
+        >>> x0, x1 = simulate_pairs(lambda x, t: x, torch.ones(2, 1))
+        >>> x1
+        tensor([[2.7181],
+                [2.7181]])
+    """
+    return x0, sample(v, x0, cond=cond, method="midpoint", steps=steps, batch_size=10_000)
+
+
 def derivative(
     u: AverageVelocity,
     x: Tensor,
@@ -99,7 +162,7 @@ def derivative(
     """Return u(x, s, t) and its derivative in one direction, by forward-mode differentiation.
 
     It costs about two evaluations, whatever the dimension. Fused attention has no such derivative:
-    attention is computed from its parts here.
+    attention is computed from its parts here. Neither has autocast, which is left out here.
 
     Args:
         u: The average velocity.
@@ -128,6 +191,6 @@ def derivative(
         return u(*at.values(), *cond)
 
     points = tuple(given[k] for k in moved)
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast(x.device.type, enabled=False):
         value, slope, *_ = torch.func.jvp(along, points, tuple(m for m in moves if m is not None))
     return value, slope

@@ -1,4 +1,4 @@
-"""The losses of few steps: where their gradient vanishes, what they need, and what `jump` does."""
+"""The losses of few steps: where their gradient vanishes, what they need, what they learn."""
 
 from functools import partial
 
@@ -9,15 +9,13 @@ from torch import nn
 from fmtutor import MLP, CondOT, GaussianMixture, minimise
 from fmtutor.few_steps import (
     consistency_loss,
-    jump,
     lagrangian_loss,
     meanflow_loss,
     regression_loss,
     semigroup_loss,
-    simulate_pairs,
     uniform_pairs,
 )
-from fmtutor.flow_maps import average_of, follow
+from fmtutor.flow_maps import average_of, follow, jump, simulate_pairs
 from fmtutor.networks import TwoTimes
 
 F64 = torch.float64
@@ -189,30 +187,10 @@ def test_pairs_are_uniform_and_sorted():
     assert t.mean().item() == pytest.approx(2 / 3, abs=0.01)
 
 
-def test_jumps_follow_the_exact_map():
-    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
-    end = MEAN + STD * x
-    for times in ((0.0, 1.0), (0.0, 0.3, 1.0), torch.linspace(0, 1, 5)):
-        torch.testing.assert_close(jump(gaussian_map, x, times), end, atol=1e-6, rtol=0)
-    torch.testing.assert_close(jump(gaussian_map, end, (1.0, 0.4, 0.0)), x, atol=1e-6, rtol=0)
-
-
-def test_jumps_take_conditions_and_record_nothing():
-    u = TwoTimes(MLP(2, width=8, classes=3))
-    x = jump(u, torch.zeros(3, 2), cond=torch.tensor([0, 1, 2]))
-    assert not x.requires_grad
-    with pytest.raises(ValueError, match="strictly monotone"):
-        jump(u, torch.zeros(3, 2), (0.0, 0.0))
-    with pytest.raises(ValueError, match=r"u\(x, s, t\) and x must have one shape"):
-        jump(lambda x, s, t: x[:, :1], torch.zeros(3, 2))
-
-
-def test_pairs_are_simulated_and_learned():
+def test_simulated_pairs_are_learned():
     v = GaussianMixture(MEAN, STD).velocity(CondOT())
     x0 = torch.randn(500, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
-    start, end = simulate_pairs(v, x0, steps=40)
-    assert start is x0
-    torch.testing.assert_close(end, MEAN + STD * x0, atol=2e-3, rtol=0)
+    _, end = simulate_pairs(v, x0, steps=40)
     assert regression_loss(gaussian_map, MEAN + STD * x0, x0).item() < 1e-20
     off = regression_loss(partial(gaussian_map, shift=0.5), MEAN + STD * x0, x0)
     assert off.item() == pytest.approx(0.25)

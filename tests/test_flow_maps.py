@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fmtutor import MLP, CondOT, GaussianMixture, align_time, sample
-from fmtutor.flow_maps import average_of, derivative, follow, tangent
+from fmtutor.flow_maps import average_of, derivative, follow, jump, simulate_pairs, tangent
 from fmtutor.networks import TwoTimes, UNet, UNetConfig
 
 F64 = torch.float64
@@ -78,6 +78,38 @@ def test_the_identities_hold_on_the_exact_map(field, draw):
     middle = 0.3 * s + 0.7 * t
     halfway = follow(field, x, s, middle)
     torch.testing.assert_close(follow(field, halfway, middle, t), landed, atol=1e-6, rtol=0)
+
+
+def gaussian():
+    """A Gaussian of the plane, its field, and points with the places where the field takes them."""
+    mean, std = torch.tensor([[1.0, -0.5]], dtype=F64), 0.6
+    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    return GaussianMixture(mean, std).velocity(CondOT()), x, mean + std * x
+
+
+def test_jumps_follow_the_exact_map():
+    v, x, end = gaussian()
+    for times in ((0.0, 1.0), (0.0, 0.3, 1.0), torch.linspace(0, 1, 5)):
+        torch.testing.assert_close(jump(average_of(v), x, times), end, atol=1e-6, rtol=0)
+    back = jump(average_of(v), end, (1.0, 0.4, 0.0))
+    torch.testing.assert_close(back, x, atol=1e-6, rtol=0)
+
+
+def test_jumps_take_conditions_and_record_nothing():
+    u = TwoTimes(MLP(2, width=8, classes=3))
+    x = jump(u, torch.zeros(3, 2), cond=torch.tensor([0, 1, 2]))
+    assert not x.requires_grad
+    with pytest.raises(ValueError, match="strictly monotone"):
+        jump(u, torch.zeros(3, 2), (0.0, 0.0))
+    with pytest.raises(ValueError, match=r"u\(x, s, t\) and x must have one shape"):
+        jump(lambda x, s, t: x[:, :1], torch.zeros(3, 2))
+
+
+def test_pairs_are_where_the_field_begins_and_ends():
+    v, x0, end = gaussian()
+    start, found = simulate_pairs(v, x0, steps=40)
+    assert start is x0
+    torch.testing.assert_close(found, end, atol=2e-3, rtol=0)
 
 
 def test_a_derivative_in_every_direction():

@@ -78,6 +78,8 @@ def test_what_a_preset_has_said_is_dropped_where_it_would_not_act():
     assert train_settings(Namespace(**large), large["preset"]).size == 256
     base = replace(PRESETS["digits-cpu"], times="logit-normal", times_mean=1.0)
     assert train_settings(Namespace(times="uniform", **large), base).times_mean == 0
+    jumps = train_settings(Namespace(objective="meanflow", **large), replace(base, compile=True))
+    assert (jumps.compile, jumps.times, jumps.times_mean) == (False, "uniform", 0)
 
 
 def test_the_run_goes_where_its_preset_says(tmp_path, monkeypatch):
@@ -426,6 +428,7 @@ def test_a_network_of_the_registry_is_trained_by_its_name(tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        ("sample run --jumps 1", "only a network that was trained to jump can jump"),
         ("sample nowhere", "there is no checkpoint nowhere"),
         ("sample .", "there is no checkpoint in ."),
         ("sample run --classes shoe", "there is no class 'shoe', but 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
@@ -458,6 +461,9 @@ def test_an_error_is_one_line(run, capsys, command, message):
     "command",
     ["", "paint", "train --preset mnist", "train --lr fast", "train --lr -1", "train --mults 1,x",
      "train --steps 1000 --warmup 1000", "train --preset digits-cpu --coupling ot",
+     "sample --jumps 1 --steps 2", "sample --jumps 1 --method euler",
+     "train --network transformer --objective lagrangian",
+     "evaluate --method jump --nfe 1 --guidance 2",
      "pack", "pack --out a --verify b", "pack --out a --channels 2"],
 )  # fmt: skip
 def test_wrong_usage_ends_with_2(command, capsys):

@@ -15,7 +15,7 @@ from fmtutor.images.config import TrainConfig, learning_rate, read_config
 from fmtutor.images.prepare import network_config
 from fmtutor.images.presets import PRESETS
 from fmtutor.networks import UNetConfig
-from fmtutor.networks.registry import NETWORKS
+from fmtutor.networks.registry import NETWORKS, TWO_TIMES, new_network
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -29,6 +29,9 @@ def test_the_learning_rate_rises_stays_and_falls():
 def test_the_rate_of_early_steps_knows_nothing_of_the_end():
     longer = replace(CONFIG, steps=1000)
     assert learning_rate(CONFIG, 3) == learning_rate(longer, 3)
+
+
+JUMPS = {"objective": "semigroup"}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,20 @@ def test_the_rate_of_early_steps_knows_nothing_of_the_end():
         ({"times_mean": 0.5}, "times_mean = 0.5 would not act: that needs times = 'logit-normal'"),
         ({"times_std": 2.0}, "times_std = 2.0 would not act: .* but 'uniform' came"),
         ({"conditional": False, "label_dropout": 0.2}, "that needs conditional = True, but False"),
+        (
+            {"objective": "best"},
+            "must be velocity or one of lagrangian, meanflow, semigroup, but 'b",
+        ),
+        (
+            {"objective": "meanflow", "network": "transformer", "architecture": {}},
+            "objective meanflow needs network unet, but transformer came",
+        ),
+        ({**JUMPS, "shift": 2.0}, "shift = 2.0 would not act: that needs objective = 'velocity'"),
+        ({**JUMPS, "times": "logit-normal"}, "but 'semigroup' came"),
+        ({**JUMPS, "coupling": "ot-within"}, "coupling = ot-within would not act"),
+        ({**JUMPS, "parallel": "fsdp"}, "parallel = fsdp would not act"),
+        ({**JUMPS, "compile": True}, "compile = True would not act"),
+        ({**JUMPS, "activation_checkpointing": True}, "activation_checkpointing = True would not"),
         ({"precision": "float16"}, "precision must be auto, float32 or bfloat16"),
         ({"parallel": "zero"}, "parallel must be ddp or fsdp, but 'zero' came"),
     ],
@@ -77,7 +94,7 @@ def test_bad_settings_are_refused(change, message):
 
 def test_the_presets_are_by_data_set_and_device():
     assert list(PRESETS) == [
-        "digits-cpu", "fashion-cpu", "fashion-gpu", "fashion-transformer-cpu",
+        "digits-cpu", "fashion-cpu", "fashion-jump-cpu", "fashion-gpu", "fashion-transformer-cpu",
         "fashion-latents-cpu", "cifar10-gpu", "cifar10-transformer-gpu", "latents-transformer-gpu",
     ]  # fmt: skip
     for size, channels, name in (
@@ -102,9 +119,12 @@ def test_the_presets_have_the_weights_that_are_said():
     latents = {"fashion-mnist": (7, 4), "folder": (32, 4)}
     for name, preset in PRESETS.items():
         size, channels = (latents if preset.autoencoder else shapes)[preset.data]
-        description, network = NETWORKS[preset.network]
+        description, _ = NETWORKS[preset.network]
+        times = "" if preset.objective == "velocity" else TWO_TIMES
         with torch.device("meta"):
-            model = network(description(size, channels, 10, **preset.architecture))
+            model = new_network(
+                times + preset.network, description(size, channels, 10, **preset.architecture)
+            )
         weights = sum(weight.numel() for weight in model.parameters())
         assert f"{weights / 1e6:.3g}" == numbers[name]
 
@@ -134,6 +154,7 @@ def test_settings_of_the_first_edition_are_read():
         log_every=2, sample_every=6, save_every=3,
     )  # fmt: skip
     assert read_config(stored) == expected
+    assert read_config(stored).objective == "velocity"  # nobody had another one
     # Its pictures of folders were in colours, whatever they showed.
     assert read_config({**stored, "data": "folder"}).channels == 3
 

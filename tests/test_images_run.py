@@ -63,6 +63,7 @@ class Cuda:
         (CPU, {}, torch.channels_last),
         (CPU, {"compile": True}, torch.channels_last),
         (CPU, {"precision": "bfloat16"}, torch.contiguous_format),
+        (CPU, {"objective": "lagrangian"}, torch.contiguous_format),
         (Cuda(), {"compile": True, "precision": "bfloat16"}, torch.channels_last),
         (Cuda(), {}, torch.contiguous_format),
     ],
@@ -74,7 +75,7 @@ def test_the_layout_is_the_one_that_is_fastest(monkeypatch, device, change, layo
         asked.append((where, memory_format))
         return self
 
-    monkeypatch.setattr(UNet, "to", to)
+    monkeypatch.setattr(torch.nn.Module, "to", to)
     make(replace(CONFIG, **change), device=device)
     assert asked == [(device, layout)]
 

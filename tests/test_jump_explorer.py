@@ -8,7 +8,7 @@ from browsing import change, control, ink, no_buffers, pictures_stay, poison, re
 from traitlets import TraitError
 
 from fmtutor import CondOT, sample
-from fmtutor.few_steps import jump
+from fmtutor.flow_maps import jump
 from fmtutor.widgets import JumpExplorer
 from fmtutor.widgets.jump_explorer import data, network
 

@@ -35,7 +35,7 @@ from fmtutor.data import DATASETS, cluster_means
 from fmtutor.entropic import entropic_plan
 from fmtutor.exact_bridges import PairedPoints
 from fmtutor.exponential import sample_exponential
-from fmtutor.few_steps import jump
+from fmtutor.flow_maps import jump
 from fmtutor.manifold_oracles import SphereField
 from fmtutor.manifolds import Sphere
 from fmtutor.metrics import energy_distance

@@ -9,10 +9,11 @@ from typing import Any
 
 from fmtutor.images.config import TrainConfig, acts
 from fmtutor.images.evaluation import EvaluationConfig
+from fmtutor.images.objectives import JUMP
 from fmtutor.images.presets import PRESETS
 from fmtutor.networks.registry import FROM_DATA, NETWORKS
 
-__all__ = ["class_number", "evaluation_settings", "train_settings"]
+__all__ = ["class_number", "evaluation_settings", "sampler_settings", "train_settings"]
 
 
 def train_settings(args: argparse.Namespace, base: TrainConfig | str) -> TrainConfig:
@@ -28,7 +29,7 @@ def train_settings(args: argparse.Namespace, base: TrainConfig | str) -> TrainCo
     settings = vars(config) | given
     for field in fields(config):  # what only the preset has said must not stand in the way
         if not acts(field.name, settings):
-            given.setdefault(field.name, field.default)
+            settings[field.name] = given.setdefault(field.name, field.default)
     try:
         return replace(config, **given)
     except ValueError as error:
@@ -49,6 +50,16 @@ def evaluation_settings(args: argparse.Namespace) -> EvaluationConfig:
     except ValueError as error:
         args.error(str(error))
         raise  # not reached: the parser ends the process
+
+
+def sampler_settings(args: argparse.Namespace) -> tuple[str | None, int | None]:
+    """Return the method and its number of steps: jumps, a solver, or None if nothing was said."""
+    solver = hasattr(args, "method") or hasattr(args, "steps")
+    if hasattr(args, "jumps"):
+        if solver:
+            args.error("--jumps came beside --method or --steps, which are of a solver: say one")
+        return JUMP, args.jumps
+    return getattr(args, "method", "midpoint" if solver else None), getattr(args, "steps", None)
 
 
 def class_number(name: str, classes: Sequence[str]) -> int:

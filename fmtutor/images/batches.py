@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,10 +18,10 @@ from fmtutor.couplings import minibatch_ot, within_labels
 from fmtutor.guidance import drop_labels
 from fmtutor.images.config import TrainConfig
 from fmtutor.images.data import ImageData, to_float
+from fmtutor.images.objectives import JUMP_LOSSES, VELOCITY
 from fmtutor.images.packed import ask_for
 from fmtutor.images.processes import Ranks
 from fmtutor.losses import cfm_loss
-from fmtutor.notation import VelocityField
 from fmtutor.training import TimeSampler, logit_normal, shifted
 
 __all__ = [
@@ -97,7 +97,7 @@ def parts(
 
 
 def batch_loss(
-    v: VelocityField,
+    net: Any,
     pixels: Tensor,
     labels: Tensor | None,
     config: TrainConfig,
@@ -106,14 +106,14 @@ def batch_loss(
     flip: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the conditional flow matching loss of some pictures: as in the plane.
+    """Return the loss of some pictures, as in the plane: flow matching, or one that learns to jump.
 
     Args:
-        v: The network.
+        net: The network, or what is called as it is.
         pixels: Pictures, uint8, or latents, float32, `[b c h w]`.
         labels: Their labels, int64 `[b]`; None for a network without classes.
-        config: Gives the share of labels to withhold, the coupling, the times, what is done to
-            the pictures.
+        config: Gives the objective, the share of labels to withhold, the coupling, the times, what
+            is done to the pictures.
         null: The null label.
         flip: Whether each picture is mirrored with probability ½.
         generator: Source of all randomness.
@@ -126,10 +126,13 @@ def batch_loss(
     x1 = as_points(pixels, config, flip=flip, generator=generator)
     if labels is not None:
         labels = drop_labels(labels, config.label_dropout, null=null, generator=generator)
+    if config.objective != VELOCITY:
+        cond = () if labels is None else (labels,)
+        return JUMP_LOSSES[config.objective](net, x1, *cond, generator=generator)
     times = time_sampler(config)
     t = None if times is None else times(x1, generator)
     coupling = COUPLINGS[config.coupling]
-    return cfm_loss(v, x1, t=t, labels=labels, coupling=coupling, generator=generator)
+    return cfm_loss(net, x1, t=t, labels=labels, coupling=coupling, generator=generator)
 
 
 def as_points(

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fmtutor.networks import Autoencoder, PictureNetwork, kind_of
-from fmtutor.networks.registry import AUTOENCODERS, NETWORKS
+from fmtutor.networks.registry import AUTOENCODERS, NETWORKS, TWO_TIMES, new_network
 
 __all__ = [
     "as_json",
@@ -133,11 +133,11 @@ def _load(
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of fmtutor.images (expected {FORMAT!r})")
     kind = header.get("kind", "unet")  # the first edition had no other
-    if kind not in networks:
+    plain = kind.removeprefix(TWO_TIMES)
+    if plain not in networks:
         raise ValueError(f"{path} holds a {kind}, but known are {', '.join(networks)}")
     with torch.random.fork_rng(devices=[]):  # the weights are drawn, and then replaced
-        description = network_from_json(header["network"], kind)
-        model: Any = networks[kind][1](description).to(device)
+        model: Any = new_network(kind, network_from_json(header["network"], plain)).to(device)
     try:
         model.load_state_dict({key: w.float() for key, w in weights.items()})
     except RuntimeError as error:

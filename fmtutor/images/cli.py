@@ -43,6 +43,9 @@ examples:
       --rdzv_endpoint=HOST:29500 -m fmtutor.images train --resume auto --parallel fsdp ...
       32 GPUs, on each of 4 machines the same command, --out on a disk that all of them see; each
       GPU holds a part of the network; a run that loses a process goes on from its last checkpoint
+  fmtutor train --preset fashion-gpu --objective lagrangian --out runs/jump
+      a network that draws in few steps: fmtutor sample runs/jump --jumps 1; with --weights it
+      begins with a velocity field that is trained already
   fmtutor train --preset cifar10-gpu --data folder --data-dir photos --size 64 --flip
       pictures of your own, in photos/CLASS/*.jpg
   fmtutor train --preset cifar10-gpu --data packed --data-dir packed/photos
@@ -307,8 +310,23 @@ def _add_sample(commands: Any) -> None:
             metavar="X",
             help=texts[f"guidance_{name}"],
         )
-    parser.add_argument("--method", default="midpoint", help="euler, midpoint, heun, rk4 or dopri5")
-    parser.add_argument("--steps", type=int, default=25, metavar="N", help="steps of the solver")
+    parser.add_argument(
+        "--jumps",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="evaluations of a network that has learned to jump (train --objective); without, and "
+        "without a solver, it draws by 1; jumps are not guided",
+    )
+    parser.add_argument(
+        "--method",
+        default=argparse.SUPPRESS,
+        help="euler, midpoint, heun, rk4 or dopri5 (midpoint); of a network that jumps, for its "
+        "velocity u(x, t, t), which can be guided",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=argparse.SUPPRESS, metavar="N", help="steps of the solver (25)"
+    )
     parser.add_argument("--shift", type=float, default=1.0, metavar="X", help=texts["shift"])
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise")
     parser.add_argument("--zoom", type=int, default=2, metavar="N", help="side of a drawn pixel")

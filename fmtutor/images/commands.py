@@ -9,7 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fmtutor.images.arguments import class_number, evaluation_settings, train_settings
+from fmtutor.images.arguments import (
+    class_number,
+    evaluation_settings,
+    sampler_settings,
+    train_settings,
+)
 from fmtutor.images.evaluation import EvaluationConfig, steps_for
 from fmtutor.images.inputs import data_of, guide_of, network_file, shared_data, stored_settings
 
@@ -88,6 +93,7 @@ def run_sample(args: argparse.Namespace) -> int:
     from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
     from fmtutor.images.processes import choose_device
 
+    method, steps = sampler_settings(args)
     path, device = network_file(args.checkpoint), choose_device(args.device)
     model, about = load_model(path, device)
     if args.classes and not model.classes:
@@ -104,8 +110,8 @@ def run_sample(args: argparse.Namespace) -> int:
         within=tuple(args.guidance_interval),
         rescale=args.guidance_rescale,
         guide=guide,
-        method=args.method,
-        steps=args.steps,
+        method=method,
+        steps=steps,
         shift=args.shift,
         seed=args.seed,
         decode=decoder_of(about, args.autoencoder, device),

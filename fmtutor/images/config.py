@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fmtutor.images.evaluation import EvaluationConfig, steps_for
+from fmtutor.images.objectives import JUMP_LOSSES, VELOCITY
 from fmtutor.networks.registry import architecture
 
 __all__ = [
@@ -24,9 +25,16 @@ ACTS = {
     "size": ("data", "folder"), "channels": ("data", "folder"), "flip": ("autoencoder", ""),
     "augment": ("autoencoder", ""), "dequantise": ("autoencoder", ""),
     "label_dropout": ("conditional", True), "times_mean": ("times", "logit-normal"),
-    "times_std": ("times", "logit-normal"),
+    "times_std": ("times", "logit-normal"), "times": ("objective", VELOCITY),
+    "shift": ("objective", VELOCITY), "coupling": ("objective", VELOCITY),
+    "parallel": ("objective", VELOCITY), "compile": ("objective", VELOCITY),
+    "activation_checkpointing": ("objective", VELOCITY),
 }  # fmt: skip
-"""Settings that act only where another one has this value."""
+"""Settings that act only where another one has this value.
+
+The losses that learn to jump draw their own times and noise. Forward derivatives pass neither
+through a compiled network nor through one that is computed again or held in parts.
+"""
 
 DIGITS = {"width": 24, "mults": (1, 2), "attention": (4,)}
 
@@ -49,6 +57,9 @@ class TrainConfig:
             mirrored; fashion-mnist is the one that comes with the package. Without one it lives in
             pixels.
         conditional: Whether the network is told the class.
+        objective: What is learned: velocity, by flow matching; or jumps from any time to any later
+            one, by lagrangian (Lagrangian self-distillation), meanflow (with share and weights as
+            published) or semigroup (as shortcut models do), for a U-Net.
         network: The network: unet or transformer.
         architecture: Its settings, but for what the data decides; what is not said is its default.
         steps: Optimizer steps.
@@ -97,6 +108,7 @@ class TrainConfig:
     dequantise: bool = False
     autoencoder: str = ""
     conditional: bool = True
+    objective: str = VELOCITY
     network: str = "unet"
     architecture: Mapping[str, Any] = field(default_factory=DIGITS.copy)
     steps: int = 800
@@ -142,6 +154,16 @@ class TrainConfig:
             raise ValueError(
                 "weight_decay must be at least 0 and clip positive, "
                 f"but {self.weight_decay} and {self.clip} came"
+            )
+        if self.objective not in (VELOCITY, *JUMP_LOSSES):
+            raise ValueError(
+                f"objective must be {VELOCITY} or one of {', '.join(JUMP_LOSSES)}, "
+                f"but {self.objective!r} came"
+            )
+        if self.objective != VELOCITY and self.network != "unet":
+            raise ValueError(
+                f"objective {self.objective} needs network unet, but {self.network} came: "
+                "torch has no right gradient of LayerNorm's forward derivative"
             )
         if self.coupling not in ("independent", "ot", "ot-within"):
             raise ValueError(

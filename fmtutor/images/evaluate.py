@@ -21,13 +21,14 @@ from fmtutor.guidance import conditioned
 from fmtutor.images.classifier import Classifier
 from fmtutor.images.config import EvaluationConfig, steps_for
 from fmtutor.images.data import ImageData, balanced, check_images, to_uint8
+from fmtutor.images.evaluation import stages
 from fmtutor.images.features import Features, choose_features
 from fmtutor.images.judge import Judge, held_out_rows
 from fmtutor.images.measures import Embedding, bits_per_dimension, embed
 from fmtutor.images.neighbours import closeness
-from fmtutor.images.pictures import draw_pictures
+from fmtutor.images.objectives import JUMP, velocity_of
+from fmtutor.images.pictures import check_jumps, draw_pictures
 from fmtutor.networks import PictureNetwork
-from fmtutor.solvers import TABLEAUX
 
 __all__ = [
     "Features",
@@ -72,8 +73,8 @@ def evaluate(
 
     Raises:
         TypeError: If pictures are not uint8, or labels not int64.
-        ValueError: If data and network do not fit together, or guidance is asked of a network
-            without classes.
+        ValueError: If data and network do not fit together, guidance is asked of a network without
+            classes, or jumps of a velocity field.
 
     Chapter: images
     """
@@ -84,6 +85,8 @@ def evaluate(
         raise ValueError(
             f"guidance {config.guidance} came, but the network was trained without classes"
         )
+    if JUMP in (config.method, *config.curve_methods):
+        check_jumps(model, 1.0, guide)
     train = embed(data.train, embedding)
     judge = Judge(data, embedding, train, classifier, config.neighbours, config.seed)
     result: dict[str, Any] = {"about": _about(model, data, config, train.shape[1])}
@@ -124,9 +127,9 @@ def _runs(config: EvaluationConfig, guidable: bool) -> list[tuple[str, dict[str,
     short = main | {"count": config.curve_samples}
     for method in config.curve_methods:
         for nfe in config.curve_nfe:
-            if nfe % len(TABLEAUX[method].b) == 0:
+            if nfe % stages(method) == 0:
                 runs.append(("nfe", short | {"method": method, "nfe": nfe}))
-    if guidable:
+    if guidable and config.method != JUMP:
         runs += [("guidance", short | {"guidance": scale}) for scale in config.curve_guidance]
     return runs
 
@@ -170,7 +173,8 @@ def _likelihood(
     chosen = held_out_rows(data, config.likelihood_images, config.seed)
     for rows in torch.split(chosen, config.batch_size):
         labels = data.test_labels[rows].to(device)
-        v = conditioned(model, labels) if model.classes else model
+        v = velocity_of(model)
+        v = conditioned(v, labels) if model.classes else v
         images, steps = data.test[rows].to(device), config.likelihood_steps
         bits.append(
             bits_per_dimension(v, images, method="midpoint", steps=steps, generator=generator)

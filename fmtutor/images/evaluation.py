@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from fmtutor.guidance import interval
+from fmtutor.images.objectives import JUMP
 from fmtutor.solvers import TABLEAUX
 
-__all__ = ["EvaluationConfig", "steps_for"]
+__all__ = ["EvaluationConfig", "stages", "steps_for"]
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,18 @@ class EvaluationConfig:
 
     Attributes:
         samples: Pictures behind the main numbers.
-        method: Their solver.
+        method: Their solver; jump for the jumps of a network that has learned them, of which a
+            solver takes the velocity.
         nfe: Their budget.
         guidance: Their guidance scale, 1 for none.
         guidance_interval: First and last time at which pictures are guided, whatever the scale.
         guidance_rescale: Share of a guided velocity that gets the deviation of the conditional one.
         shift: By how much the times of all solvers are shifted, as in training; 1 for not at all.
         curve_samples: Pictures behind each number of the curves.
-        curve_methods: Solvers of the curve of quality against budget.
+        curve_methods: Solvers of the curve of quality against budget, or jump.
         curve_nfe: Budgets of the curve; each solver gets those that its stages divide.
-        curve_guidance: Guidance scales of the other curve, with the main solver and budget.
+        curve_guidance: Guidance scales of the other curve, with the main solver and budget; jumps
+            are not guided, and have none.
         likelihood_images: Test pictures whose likelihood is computed; 0 leaves it out.
         likelihood_steps: Steps of the midpoint method for it; too few give a wrong number.
         neighbours: The k of precision and recall.
@@ -58,7 +61,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         steps_for(self.method, self.nfe)
         for method in self.curve_methods:
-            _stages(method)
+            stages(method)
         least = {"curve_nfe": 1, "likelihood_images": 0, "likelihood_steps": 1, "neighbours": 1}
         for name, bound in (least | {"batch_size": 1}).items():
             value = getattr(self, name)
@@ -80,6 +83,8 @@ class EvaluationConfig:
             )
         if not 0 < self.shift < math.inf:
             raise ValueError(f"shift must be positive, but {self.shift} came")
+        if self.method == JUMP and self.guidance != 1:
+            raise ValueError(f"jumps are not guided, but guidance {self.guidance} came")
         for scale in (self.guidance, *self.curve_guidance):
             if not math.isfinite(scale):
                 raise ValueError(f"a guidance scale must be finite, but {scale} came")
@@ -93,15 +98,26 @@ def steps_for(method: str, nfe: int) -> int:
 
     Chapter: images
     """
-    stages = _stages(method)
-    if nfe < 1 or nfe % stages:
+    each = stages(method)
+    if nfe < 1 or nfe % each:
         raise ValueError(
-            f"{method} takes {stages} evaluations a step: nfe must be a multiple, but {nfe} came"
+            f"{method} takes {each} evaluations a step: nfe must be a multiple, but {nfe} came"
         )
-    return nfe // stages
+    return nfe // each
 
 
-def _stages(method: str) -> int:
+def stages(method: str) -> int:
+    """Return how often a step of a solver, or a jump, evaluates the network.
+
+    Raises:
+        ValueError: If the method has no fixed number of stages.
+
+    Chapter: images
+    """
+    if method == JUMP:
+        return 1
     if method not in TABLEAUX:
-        raise ValueError(f"method must be one of {', '.join(TABLEAUX)}, but {method!r} came")
+        raise ValueError(
+            f"method must be one of {', '.join(TABLEAUX)}, {JUMP}, but {method!r} came"
+        )
     return len(TABLEAUX[method].b)

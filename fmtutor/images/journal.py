@@ -16,6 +16,7 @@ from fmtutor.images.batches import autocast, batch_loss
 from fmtutor.images.checkpoint import as_json, write_atomically
 from fmtutor.images.config import TrainConfig, learning_rate
 from fmtutor.images.data import ImageData, balanced, to_uint8
+from fmtutor.images.objectives import VELOCITY, velocity_of
 from fmtutor.images.pictures import draw_pictures, picture_grid, save_png, shown_classes
 from fmtutor.images.processes import Ranks, mean_over_ranks
 from fmtutor.images.run import Run
@@ -87,8 +88,9 @@ def due(config: TrainConfig, done: int) -> set[str]:
 def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
     """Return the average's loss on test pictures of all classes, with the same draws each time.
 
-    It is the loss at uniform times, on the pictures as they are, so that runs can be compared. They
-    pass through the network in parts no larger than a batch.
+    It is the loss of flow matching, of a network that jumps that of its velocity u(x, t, t), at
+    uniform times, on the pictures as they are, so that runs can be compared. They pass through the
+    network in parts no larger than a batch.
 
     Chapter: images
     """
@@ -96,14 +98,14 @@ def loss_on_test(run: Run, config: TrainConfig, data: ImageData) -> float:
     g = torch.Generator(device=device).manual_seed(0)
     rows = balanced(data.test_labels, min(TEST_PICTURES, len(data.test)))
     given = replace(
-        config, label_dropout=0.0, augment=0, dequantise=False,
+        config, objective=VELOCITY, label_dropout=0.0, augment=0, dequantise=False,
         times="uniform", times_mean=0.0, times_std=1.0, shift=1.0,
     )  # fmt: skip
-    total = torch.zeros((), device=device)
+    total, v = torch.zeros((), device=device), velocity_of(run.average)
     for part in torch.split(rows, config.batch_size // config.accumulate):
         labels = data.test_labels[part].to(device) if config.conditional else None
         with autocast(config, device):
-            loss = batch_loss(run.average, data.test[part].to(device), labels, given, generator=g)
+            loss = batch_loss(v, data.test[part].to(device), labels, given, generator=g)
         total += loss * len(part)
     return round(total.item() / len(rows), 5)
 
@@ -112,7 +114,8 @@ def draw_grid(run: Run, path: Path | None, decode: Callable[[Tensor], Tensor] = 
     """Write a grid of samples of the averaged network to a PNG file, from the same noise always.
 
     Args:
-        run: The run; with classes each column is one, eight pictures of it.
+        run: The run; with classes each column is one, eight pictures of it. One that learns to jump
+            draws them by one jump.
         path: The file; None draws for the sake of those that hold other parts of the network.
         decode: Makes pictures, uint8, of what the network draws.
 

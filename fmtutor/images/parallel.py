@@ -20,14 +20,14 @@ from fmtutor.images.config import TrainConfig
 from fmtutor.images.processes import Ranks
 
 if TYPE_CHECKING:
-    from fmtutor.networks import PictureNetwork
+    from fmtutor.networks import Transformer, UNet
 
 __all__ = [
     "crew_of", "gathered", "is_sharded", "part_like", "recompute_activations", "shard", "whole",
 ]  # fmt: skip
 
 
-def recompute_activations(model: PictureNetwork) -> None:
+def recompute_activations(model: UNet | Transformer) -> None:
     """Let each block keep its input alone, and compute the rest again when gradients are wanted."""
     for block in model.blocks:
         block.forward = _again(block.forward)
@@ -42,8 +42,8 @@ def _again(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def shard(
-    model: PictureNetwork, config: TrainConfig, device: torch.device
-) -> tuple[PictureNetwork, PictureNetwork]:
+    model: UNet | Transformer, config: TrainConfig, device: torch.device
+) -> tuple[UNet | Transformer, UNet | Transformer]:
     """Spread a network, and a copy of it for the average, over all processes.
 
     Args:
@@ -69,7 +69,7 @@ def shard(
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     with torch.device("meta"):
         build: Any = type(model)
-        average: PictureNetwork = build(model.config)
+        average: UNet | Transformer = build(model.config)
     # Autocast decides what is computed in bfloat16; the policy lets the weights travel like that.
     # It must not cast what comes in: a time would keep 8 bits.
     half = torch.bfloat16 if in_bfloat16(config, device) else None
@@ -91,7 +91,7 @@ def shard(
     return model, average
 
 
-def _spread(model: PictureNetwork, **given: Any) -> None:
+def _spread(model: UNet | Transformer, **given: Any) -> None:
     from torch.distributed.fsdp import fully_shard
 
     # The velocity is a view of another tensor, which must not lose what FSDP hangs on it.

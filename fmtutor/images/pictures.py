@@ -11,14 +11,19 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from fmtutor.flow_maps import jump
 from fmtutor.guidance import conditioned, guided, interval
 from fmtutor.images.checkpoint import write_atomically
 from fmtutor.images.data import to_uint8
-from fmtutor.networks import PictureNetwork
-from fmtutor.notation import VelocityField
+from fmtutor.images.objectives import JUMP, velocity_of
+from fmtutor.networks import PictureNetwork, TwoTimes
+from fmtutor.notation import Field
 from fmtutor.solvers import sample, shifted_grid
 
-__all__ = ["draw_pictures", "flow", "guided_field", "picture_grid", "save_png", "shown_classes"]
+__all__ = [
+    "check_jumps", "draw_pictures", "flow", "guided_field", "picture_grid", "save_png",
+    "shown_classes",
+]  # fmt: skip
 
 
 def draw_pictures(
@@ -30,8 +35,8 @@ def draw_pictures(
     within: tuple[float, float] = (0.0, 1.0),
     rescale: float = 0.0,
     guide: PictureNetwork | None = None,
-    method: str = "midpoint",
-    steps: int = 25,
+    method: str | None = None,
+    steps: int | None = None,
     shift: float = 1.0,
     seed: int = 0,
     batch_size: int = 256,
@@ -50,8 +55,10 @@ def draw_pictures(
         within: The first and the last time of the interval in which pictures are guided.
         rescale: Share of a guided velocity that gets the deviation of the conditional one.
         guide: A weaker network to be guided away from; None takes the network without labels.
-        method: A solver of `fmtutor.solvers.sample`.
-        steps: Its number of steps.
+        method: A solver of `fmtutor.solvers.sample`, of a network that jumps for its velocity
+            u(x, t, t); or `JUMP`, which evaluates such a network once a step. None is `JUMP` where
+            the network has learned that, else midpoint.
+        steps: Its number of steps; None is 1 jump, or 25.
         shift: By how much their times are shifted: above 1 steps are shorter at the noise.
         seed: Seed of the noise.
         batch_size: Number of pictures that the network sees at a time.
@@ -62,7 +69,8 @@ def draw_pictures(
 
     Raises:
         ValueError: If neither labels nor a count came, labels that a network does not know,
-            guidance without labels or another network, or that has other pictures.
+            guidance without labels or another network, or that has other pictures; if jumps are
+            asked of a velocity field, or are to be guided.
 
     Chapter: images
     """
@@ -71,16 +79,41 @@ def draw_pictures(
         raise ValueError(f"there must be at least 1 picture to draw, but {n} came")
     if labels is None and scale != 1 and guide is None:
         raise ValueError(f"guidance {scale} came without labels to guide to")
+    method = method or (JUMP if isinstance(model, TwoTimes) else "midpoint")
+    steps = (1 if method == JUMP else 25) if steps is None else steps
+    if method == JUMP:
+        check_jumps(model, scale, guide)
     shape = (model.config.channels, model.config.size, model.config.size)
     noise = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
     device = next(model.parameters()).device
     drawn = []
     for rows in torch.split(torch.arange(n), batch_size):
         y = None if labels is None else labels[rows].to(device)
-        v = guided_field(model, y, scale, within=within, rescale=rescale, guide=guide)
         x0 = noise[rows].to(device)
-        drawn.append(flow(v, x0, method=method, steps=steps, shift=shift, decode=decode).cpu())
+        if method == JUMP:
+            x1 = decode(jump(model, x0, shifted_grid(steps, shift), cond=() if y is None else y))
+        else:
+            v = guided_field(model, y, scale, within=within, rescale=rescale, guide=guide)
+            x1 = flow(v, x0, method=method, steps=steps, shift=shift, decode=decode)
+        drawn.append(x1.cpu())
     return torch.cat(drawn)
+
+
+def check_jumps(model: PictureNetwork, scale: float, guide: PictureNetwork | None) -> None:
+    """Refuse to let a velocity field jump, and to guide jumps.
+
+    Chapter: few_steps
+    """
+    if not isinstance(model, TwoTimes):
+        raise ValueError(
+            "only a network that was trained to jump can jump (fmtutor train --objective ...), "
+            "but a velocity field came: give it steps of a solver"
+        )
+    if scale != 1 or guide is not None:
+        raise ValueError(
+            f"guidance {scale:g} came with jumps, but two jumps mixed are no jump of the guided "
+            "field: guide the velocity, by steps of a solver"
+        )
 
 
 def guided_field(
@@ -91,7 +124,7 @@ def guided_field(
     within: tuple[float, float] = (0.0, 1.0),
     rescale: float = 0.0,
     guide: PictureNetwork | None = None,
-) -> VelocityField:
+) -> Field:
     """Return the field that carries noise to pictures of labels, guided as `draw_pictures` says.
 
     Chapter: images
@@ -100,18 +133,18 @@ def guided_field(
         model.config.channels, model.config.size, model.classes,
     ):  # fmt: skip
         raise ValueError(f"the guide has the network {guide.config}, but {model.config} is guided")
-    v: VelocityField = model
-    other: VelocityField = guide or model
+    v = velocity_of(model)
+    other = v if guide is None else velocity_of(guide)
     if labels is not None:
-        v = conditioned(model, labels)
         # A guide is asked for the same label, the network itself for none.
-        other = model if guide is None else conditioned(guide, labels)
+        other = v if guide is None else conditioned(other, labels)
+        v = conditioned(v, labels)
     weight = scale if scale == 1 or within == (0, 1) else interval(scale, *within)
     return guided(v, other, weight, rescale=rescale)
 
 
 def flow(
-    v: VelocityField,
+    v: Field,
     x0: Tensor,
     *,
     method: str,

@@ -35,6 +35,12 @@ PRESETS = {
         architecture={"patch": 2, "width": 48, "mults": (1, 2), "attention": (7,)},
         **SHORT,
     ),
+    "fashion-jump-cpu": TrainConfig(
+        data="fashion-mnist",
+        objective="lagrangian",
+        architecture={"patch": 2, "width": 48, "mults": (1, 2), "attention": (7,)},
+        **(SHORT | {"steps": 9000, "lr": 1e-3, "sample_every": 900}),
+    ),
     "fashion-gpu": TrainConfig(
         data="fashion-mnist",
         architecture={
@@ -100,7 +106,9 @@ PRESETS = {
 }
 """The runs that have a name, by data set and device; the network is a U-Net unless it says.
 
-Millions of weights: digits-cpu 0.322, fashion-cpu 1.28, fashion-gpu 5.78,
+fashion-jump-cpu learns to draw in one step; it may begin with the weights of fashion-cpu.
+
+Millions of weights: digits-cpu 0.322, fashion-cpu 1.28, fashion-jump-cpu 1.29, fashion-gpu 5.78,
 fashion-transformer-cpu 1.89, fashion-latents-cpu 1.88, cifar10-gpu 37.1,
 cifar10-transformer-gpu 32.5, latents-transformer-gpu 130 (for latents of 4 × 32 × 32, which an
 autoencoder with mults 1, 2, 4 makes of pictures with a side of 256).

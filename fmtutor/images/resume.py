@@ -14,7 +14,7 @@ from fmtutor.images.config import TrainConfig, read_config
 from fmtutor.images.parallel import part_like
 from fmtutor.images.run import Run, find_model, newest_checkpoint
 from fmtutor.images.shards import load_shards
-from fmtutor.networks import PictureNetwork
+from fmtutor.networks import PictureNetwork, TwoTimes, kind_of
 
 __all__ = ["SCHEDULE", "restore_run", "start_from"]
 
@@ -67,6 +67,8 @@ def restore_run(run: Run, out: Path, *, reschedule: bool = False) -> None:
 def start_from(run: Run, path: Path) -> None:
     """Let a new run begin with the weights of a network, a file or the newest of a run.
 
+    One that learns to jump may begin with a velocity field, whatever span it is told of.
+
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it is damaged, or another network.
@@ -76,10 +78,13 @@ def start_from(run: Run, path: Path) -> None:
     path = find_model(path)
     model, _ = load_model(path)
     for network in (run.model, run.average):
-        _take_weights(network, model, path)
+        given = isinstance(network, TwoTimes) and not isinstance(model, TwoTimes)
+        _take_weights(network.network if given else network, model, path)
 
 
-def _take_weights(network: PictureNetwork, other: PictureNetwork, path: Path) -> None:
+def _take_weights(network: Any, other: PictureNetwork, path: Path) -> None:
+    if kind_of(network) != kind_of(other):
+        raise ValueError(f"{path} holds a {kind_of(other)}, but a {kind_of(network)} is trained")
     if network.config != other.config:
         raise ValueError(f"{path} has the network {other.config}, but {network.config} is trained")
     own = network.state_dict()

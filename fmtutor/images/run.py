@@ -25,11 +25,12 @@ from fmtutor.images.checkpoint import (
     write_atomically,
 )
 from fmtutor.images.config import TrainConfig
+from fmtutor.images.objectives import VELOCITY
 from fmtutor.images.parallel import gathered, is_sharded, recompute_activations, shard
 from fmtutor.images.processes import Ranks, by_first, largest
 from fmtutor.images.shards import list_shards, save_shards
 from fmtutor.networks import PictureNetwork
-from fmtutor.networks.registry import NETWORKS
+from fmtutor.networks.registry import TWO_TIMES, new_network
 
 __all__ = [
     "Run",
@@ -89,9 +90,10 @@ def new_run(
 
     Chapter: images
     """
+    times = "" if config.objective == VELOCITY else TWO_TIMES
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Any = NETWORKS[config.network][1](network)
+        model: Any = new_network(times + config.network, network)
     if world > 1 and config.parallel == "fsdp":
         model, average = shard(model, config, device)
     else:
@@ -116,9 +118,11 @@ def _laid_out(model: Any, config: TrainConfig, device: torch.device) -> Any:
     # layout on a CPU; on CUDA torch's own kernel knows channels first only, so that each norm would
     # copy its input there and the next convolution copy it back: two passes over memory for a norm
     # that is one. The compiler writes a kernel of its own, in the layout that it finds. On a CPU
-    # bfloat16 is faster with channels first: a step of fashion-cpu takes .6 of the time.
+    # bfloat16 is faster with channels first: a step of fashion-cpu takes .6 of the time. The
+    # forward derivative of GroupNorm exists with channels first only.
     keeps = config.compile if device.type == "cuda" else not in_bfloat16(config, device)
-    layout = torch.channels_last if keeps else torch.contiguous_format
+    last = keeps and config.objective == VELOCITY
+    layout = torch.channels_last if last else torch.contiguous_format
     return model.to(device, memory_format=layout)
 
 

@@ -10,12 +10,17 @@ from torch import nn
 
 from fmtutor.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fmtutor.networks.transformer import Transformer, TransformerConfig
+from fmtutor.networks.two_times import TwoTimes
 from fmtutor.networks.unet import UNet, UNetConfig
 
-__all__ = ["AUTOENCODERS", "FROM_DATA", "NETWORKS", "PictureNetwork", "architecture", "kind_of"]
+__all__ = [
+    "AUTOENCODERS", "FROM_DATA", "NETWORKS", "TWO_TIMES", "PictureNetwork", "architecture",
+    "kind_of", "new_network",
+]  # fmt: skip
 
-PictureNetwork: TypeAlias = UNet | Transformer
-"""A network of the registry, called as v(x, t, label); it has `config` and `classes`."""
+PictureNetwork: TypeAlias = UNet | Transformer | TwoTimes
+"""A network of the registry, called as v(x, t, label), or such a one with two times, called as
+u(x, s, t, label); it has `config` and `classes`."""
 
 NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "unet": (UNetConfig, UNet),
@@ -27,6 +32,9 @@ AUTOENCODERS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "autoencoder": (AutoencoderConfig, Autoencoder)
 }
 """What encodes pictures, by its name in a file."""
+
+TWO_TIMES = "two-times "
+"""Stands in a file before the name of a network that is told two times."""
 
 FROM_DATA = ("size", "channels", "classes")
 """The fields of a description that the data decides; the others are its architecture."""
@@ -56,12 +64,30 @@ def architecture(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def kind_of(model: nn.Module) -> str:
     """Return the name of a network `model` in `NETWORKS` or `AUTOENCODERS`.
 
+    That of a `TwoTimes` is that of its network after "two-times".
+
     Raises:
         ValueError: If it is none of them.
 
     Chapter: images
     """
+    if isinstance(model, TwoTimes):
+        return TWO_TIMES + kind_of(model.network)
     for kind, (_, module) in (NETWORKS | AUTOENCODERS).items():
         if isinstance(model, module):
             return kind
     raise ValueError(f"a {type(model).__name__} is none of the networks {', '.join(NETWORKS)}")
+
+
+def new_network(kind: str, description: Any) -> nn.Module:
+    """Return a network as it is before any training.
+
+    Args:
+        kind: Its name, as `kind_of` gives it.
+        description: Its description, of the kind that is named.
+
+    Chapter: images
+    """
+    plain = kind.removeprefix(TWO_TIMES)
+    model: Any = (NETWORKS | AUTOENCODERS)[plain][1](description)
+    return model if plain == kind else TwoTimes(model)

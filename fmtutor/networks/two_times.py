@@ -5,7 +5,7 @@ Chapter: few_steps
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -53,6 +53,11 @@ class TwoTimes(nn.Module):
         # Slow: what is told fast of a time is steep in it, and the losses learn from slopes.
         self.features = TimeEmbedding(8, max_frequency=2.0)
         self.span = nn.Sequential(nn.Linear(8, 64), nn.SiLU(), last)
+
+    @property
+    def config(self) -> Any:
+        """The description of the network v, where it has one: a `UNetConfig`."""
+        return getattr(self.network, "config", None)
 
     def forward(self, x: Tensor, s: Time, t: Time, label: Tensor | int | None = None) -> Tensor:
         """Return average velocities `[b ...]` from time s to time t of points that are at x at s.

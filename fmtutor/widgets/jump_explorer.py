@@ -12,8 +12,7 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from fmtutor.few_steps import jump
-from fmtutor.flow_maps import follow
+from fmtutor.flow_maps import follow, jump
 from fmtutor.networks import MLP, TwoTimes
 from fmtutor.oracles import GaussianMixture
 from fmtutor.paths import CondOT
