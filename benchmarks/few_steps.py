@@ -51,8 +51,11 @@ MANY = 100  # steps of Euler's method for the field beside them
 
 
 def published_pairs(x1: Tensor, g: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Two times, each logit-normal towards the noise, as MeanFlow was published."""
-    both = torch.stack([logit_normal(x1, g, mean=-0.4, std=1.0) for _ in range(2)])
+    """Two times, each logit-normal and nearer to the data, as MeanFlow was published.
+
+    Its clock runs from data to noise, with a mean of -0.4.
+    """
+    both = torch.stack([logit_normal(x1, g, mean=0.4, std=1.0) for _ in range(2)])
     s, t = both.sort(dim=0).values
     return s, t
 

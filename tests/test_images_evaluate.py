@@ -140,7 +140,10 @@ def test_budgets_that_no_number_of_steps_has(method, nfe, match):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"curve_methods": ("euler", "dopri5")}, "one of euler, midpoint, heun, rk4, jump, but 'dopri5'"),
+        (
+            {"curve_methods": ("euler", "dopri5")},
+            "one of euler, midpoint, heun, rk4, jump, but 'dopri5'",
+        ),
         ({"curve_nfe": (4, 0)}, r"curve_nfe must be at least 1, but \(4, 0\) came"),
         ({"likelihood_images": -1}, "likelihood_images must be at least 0, but -1 came"),
         ({"likelihood_steps": 0}, "likelihood_steps must be at least 1, but 0 came"),
@@ -665,7 +668,11 @@ def counted(monkeypatch):
     ("arguments", "status", "message"),
     [
         (["--method", "rk4", "--nfe", "10"], 2, "rk4 takes 4 evaluations a step"),
-        (["--curve-methods", "dopri5"], 2, "one of euler, midpoint, heun, rk4, jump, but 'dopri5' came"),
+        (
+            ["--curve-methods", "dopri5"],
+            2,
+            "one of euler, midpoint, heun, rk4, jump, but 'dopri5' came",
+        ),
         (["--likelihood-steps", "0"], 2, "likelihood_steps must be at least 1, but 0 came"),
         (["--out", "missing/e.json"], 1, "there is no directory missing to write e.json to"),
         (["--pictures", "missing/e.png"], 1, "there is no directory missing to write e.png to"),
