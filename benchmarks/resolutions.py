@@ -8,7 +8,7 @@ Rows that the result holds are not made again.
 
     python benchmarks/resolutions.py [--seeds SEED ...]
 
-Twenty minutes on one core, for one seed.
+An hour and a quarter on one core, for one seed.
 """
 
 from __future__ import annotations
