@@ -26,6 +26,7 @@ __all__ = [
     "check_model",
     "check_points",
     "check_same",
+    "check_samples",
     "readable",
 ]
 
@@ -104,6 +105,23 @@ def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
         raise ValueError(
             f"{name} and {other_name} must be on one device, "
             f"but {name} is on {x.device} and {other_name} on {other.device}"
+        )
+
+
+def check_samples(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuse what are not finite sets of points of one shape, `x` and `other`, `other_name`.
+
+    Example:
+        >>> check_samples("x", torch.zeros(5, 2), "y", torch.zeros(7, 3))
+        Traceback (most recent call last):
+        ValueError: x and y must hold points of one shape, but x is [5, 2] and y is [7, 3]
+    """
+    check_points(x, name, finite=True)
+    check_points(other, other_name, finite=True)
+    if x.shape[1:] != other.shape[1:]:
+        raise ValueError(
+            f"{name} and {other_name} must hold points of one shape, "
+            f"but {name} is {[*x.shape]} and {other_name} is {[*other.shape]}"
         )
 
 

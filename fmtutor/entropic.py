@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_float64, check_count, check_points
+from fmtutor.checking import as_float64, check_count, check_samples
 
 __all__ = ["entropic_plan", "unbalanced_plan"]
 
@@ -125,10 +125,11 @@ def _scale(kernel: Tensor, tol: float, most: int) -> tuple[Tensor, Tensor, float
     error, done = math.inf, 0
     while done < most and error > tol:
         next_u, next_v = u, v
-        for _ in range(_LOOK):
+        turns = min(_LOOK, most - done)
+        for _ in range(turns):
             next_v = (1 / m) / (next_u @ k)
             next_u = (1 / n) / (k @ next_v)
-        done += _LOOK
+        done += turns
         if not max(next_u.max(), next_v.max()) < _LARGEST:
             break
         u, v = next_u, next_v
@@ -154,13 +155,7 @@ def _falling(cost: Tensor, epsilon: float) -> list[float]:
 
 def _cost(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
     """Return squared distances, float64 `[n m]`."""
-    check_points(x0, "x0", finite=True)
-    check_points(x1, "x1", finite=True)
-    if x0.shape[1:] != x1.shape[1:]:
-        raise ValueError(
-            f"x0 and x1 must hold points of one shape, but x0 is {[*x0.shape]} and x1 is "
-            f"{[*x1.shape]}"
-        )
+    check_samples("x0", x0, "x1", x1)
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon must be positive and finite, but {epsilon} came")
     x, y = (as_float64(points.detach()).reshape(len(points), -1) for points in (x0, x1))

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.checking import as_float64, as_generator, check_count, check_points
+from fmtutor.checking import as_float64, as_generator, check_count, check_points, check_samples
 from fmtutor.couplings import in_common_unit
 
 __all__ = [
@@ -170,10 +170,5 @@ def _power_mean(distance: Tensor, p: float) -> Tensor:
 
 
 def _samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    check_points(x, "x", finite=True)
-    check_points(y, "y", finite=True)
-    if x.shape[1:] != y.shape[1:]:
-        raise ValueError(
-            f"x and y must hold points of one shape, but x is {[*x.shape]} and y is {[*y.shape]}"
-        )
+    check_samples("x", x, "y", y)
     return x.reshape(len(x), -1), y.reshape(len(y), -1).to(x)

@@ -298,6 +298,17 @@ def ink(page, index=0):
     return page.locator(".fm-canvas").nth(index).evaluate(INK)
 
 
+def each_changes(page, acts):
+    """Do one thing after the other: each must change the picture."""
+    before = ink(page)
+    for act in acts:
+        act()
+        after = ink(page)
+        assert after != before
+        before = after
+    assert not page.trouble, page.trouble
+
+
 def drawn(page, index=0):
     """Wait until a live figure has drawn all that was asked for."""
     settled(page.locator(".fm-figure").nth(index))

@@ -5,6 +5,7 @@ import torch
 from browsing import (
     change,
     control,
+    each_changes,
     ink,
     no_buffers,
     numbers,
@@ -141,21 +142,18 @@ def test_alive_and_as_the_package_computes_it(live):
 
 def test_each_control_changes_the_picture(live):
     page = live(CouplingExplorer())
-    before = ink(page)
-    for act in (
-        lambda: page.get_by_role("button", name="New batch").click(),
-        lambda: slide(page, "batch size b", 20),
-        lambda: slide(page, "time t", 0.8),
-        lambda: control(page, "mark crossings").uncheck(),
-        lambda: control(page, "show").select_option("flow"),
-        lambda: slide(page, "time t", 0.2),
-        lambda: control(page, "mark crossings").check(),
-    ):
-        act()
-        after = ink(page)
-        assert after != before
-        before = after
-    assert not page.trouble, page.trouble
+    each_changes(
+        page,
+        [
+            lambda: page.get_by_role("button", name="New batch").click(),
+            lambda: slide(page, "batch size b", 20),
+            lambda: slide(page, "time t", 0.8),
+            lambda: control(page, "mark crossings").uncheck(),
+            lambda: control(page, "show").select_option("flow"),
+            lambda: slide(page, "time t", 0.2),
+            lambda: control(page, "mark crossings").check(),
+        ],
+    )
 
 
 def test_a_batch_by_keyboard(live):

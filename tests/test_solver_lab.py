@@ -7,6 +7,7 @@ import torch
 from browsing import (
     change,
     control,
+    each_changes,
     ink,
     no_buffers,
     pictures_stay,
@@ -141,17 +142,14 @@ def test_alive_and_as_the_package_computes_it(live):
 
 def test_each_control_changes_the_picture(live):
     page = live(SolverLab(), **CALM)
-    before = ink(page)
-    for act in (
-        lambda: slide(page, "steps N", 6),
-        lambda: control(page, "solver").select_option("midpoint"),
-        lambda: control(page, "data").select_option("one Gaussian"),
-    ):
-        act()
-        after = ink(page)
-        assert after != before
-        before = after
-    assert not page.trouble, page.trouble
+    each_changes(
+        page,
+        [
+            lambda: slide(page, "steps N", 6),
+            lambda: control(page, "solver").select_option("midpoint"),
+            lambda: control(page, "data").select_option("one Gaussian"),
+        ],
+    )
 
 
 def test_keyboard_and_dragging(live):

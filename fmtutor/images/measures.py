@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_float64, check_points
+from fmtutor.checking import as_float64, check_points, check_samples
 from fmtutor.images.data import to_float
 from fmtutor.likelihood import log_prob
 from fmtutor.notation import VelocityField
@@ -153,13 +153,7 @@ def nearest_neighbours(x: Tensor, data: Tensor, *, k: int = 1) -> tuple[Tensor, 
 
     Chapter: images
     """
-    check_points(x, "x", finite=True)
-    check_points(data, "data", finite=True)
-    if x.shape[1:] != data.shape[1:]:
-        raise ValueError(
-            f"x and data must hold points of one shape, "
-            f"but x is {[*x.shape]} and data is {[*data.shape]}"
-        )
+    check_samples("x", x, "data", data)
     if not 1 <= k <= len(data):
         raise ValueError(f"k must lie in [1, {len(data)}], but {k} came")
     x, data = x.reshape(len(x), -1), data.reshape(len(data), -1)

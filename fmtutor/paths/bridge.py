@@ -145,15 +145,12 @@ class BridgePath(Interpolant):
         seed: int | None = None,
         generator: torch.Generator | None = None,
     ) -> PathSample:
-        """Draw x_t = (1 − t) x0 + t x1 + σξ with ξ ~ N(0, I), and the target x1 − x0."""
+        """Draw x_t and the target x1 − x0; a line, of σ = 0, draws no noise."""
+        if self.sigma > 0:
+            return super().sample(x0, x1, t, seed=seed, generator=generator)
         t = batch_points(x0, "x0", x1, t)
         time = align_time(t, x1)
-        xt = (1 - time) * x0 + time * x1
-        if self.sigma > 0:
-            g = as_generator(seed, generator, x1.device)
-            noise = torch.randn(x1.shape, generator=g, dtype=x1.dtype, device=x1.device)
-            xt = xt + self.sigma * noise
-        return PathSample(x0, x1, t, xt, x1 - x0)
+        return PathSample(x0, x1, t, (1 - time) * x0 + time * x1, x1 - x0)
 
     def conditional_velocity(self, xt: Tensor, x1: Tensor, t: Time, *, x0: Tensor) -> Tensor:
         """Return u_t(x|x0, x1) = x1 − x0, whatever `xt` `[b ...]` and `t` are."""
