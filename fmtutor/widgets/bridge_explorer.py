@@ -172,7 +172,7 @@ class BridgeExplorer(LiveFigure):
             scatter(ax, x1, "data", size=12, alpha=1, zorder=2)
             now = ways[round(self.time * STEPS)]
             scatter(ax, now, size=20, alpha=1, zorder=3, color=blend(self.time))
-            words = f"{kind}\nsquared displacement {self.moved(kind):.2f}"
+            words = f"{kind}\ndisplacement² {self.moved(kind):.2f}"
             ax.set_title(words, y=1.0, pad=2)
 
 

@@ -93,7 +93,7 @@ function build(fig) {
   function drawPanel(kind, time) {
     const [axes, path] = [panels[kind], ways[kind]];
     axes.title(kind, { dy: -27, bold: true });
-    const words = `squared displacement ${number(moved(kind))}`;
+    const words = `displacement² ${number(moved(kind))}`; // beside the other's on a phone
     axes.title(words, { dy: -9, size: 12, color: fig.theme.soft });
     fig.ctx.beginPath();
     for (let i = 0; i < x0.length; i += 2)

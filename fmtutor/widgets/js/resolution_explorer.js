@@ -198,7 +198,7 @@ function build(fig) {
 
   /** Where an entry of the legend has its mark. */
   function entry(i) {
-    const x = bill.x[0] + 0.42 * (bill.x[1] - bill.x[0]);
+    const x = bill.x[0] + 0.38 * (bill.x[1] - bill.x[0]);
     return { left: x, right: x + 22 / bill.scaleX, y: top - (18 * i) / bill.scaleY };
   }
 
