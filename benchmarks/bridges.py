@@ -66,7 +66,12 @@ def spread(x: Tensor) -> float:
     return float(torch.pdist(x).mean())
 
 
-def translated(kind: str, seed: int, data: tuple[Tensor, ...]) -> Tensor:
+def translated(kind: str, seed: int, data: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Train; return translations from the source itself, and from it with the width of the path.
+
+    Training starts with the width, so that the second is what the flow means, and it ends with the
+    width, too. The first leaves it out at both ends.
+    """
     threes, eights, start = data
     told = kind.startswith("told")
     coupling = {"independent": independent, "optimal in the batch": minibatch_ot}.get(kind)
@@ -93,7 +98,14 @@ def translated(kind: str, seed: int, data: tuple[Tensor, ...]) -> Tensor:
     net = minimise(
         model, rows, loss, steps=600, batch_size=60, lr=1e-3, seed=seed, progress=False
     ).model
-    return sample(net, start, cond=(start,) if told else (), method="midpoint", steps=50)
+    g = torch.Generator().manual_seed(seed)
+    begin = start + TUBE * torch.randn(start.shape, generator=g)
+    from_where = {kind: start, f"{kind}, started with the width": begin}
+    cond = (start,) if told else ()
+    return {
+        name: sample(net, x0, cond=cond, method="midpoint", steps=50)
+        for name, x0 in from_where.items()
+    }
 
 
 def digits() -> dict[str, object]:
@@ -111,7 +123,7 @@ def digits() -> dict[str, object]:
             "told the source, independent",
             "told the source, fixed pairs",
         ):
-            results[kind] = translated(kind, seed, (threes, eights, start))
+            results |= translated(kind, seed, (threes, eights, start))
         for kind, made in results.items():
             rows.append(
                 {
@@ -203,7 +215,8 @@ def learned(
 def snapshots() -> dict[str, object]:
     rows = []
     for seed in SEEDS:
-        seen = [*grow(CELLS, TIMES, seed=10 * seed).points]
+        # Other cells at each time: what is measured is destroyed.
+        seen = [grow(CELLS, TIMES, seed=100 * seed + 10 + k).points[k] for k in range(len(TIMES))]
         truth, other = (grow(CELLS, TIMES, seed=10 * seed + k).points for k in (1, 2))
         for out in (1, 2, 3):
             made = {

@@ -63,8 +63,11 @@ def grow(
     """
     n = check_count("n", n)
     when = [round(t * _STEPS) for t in times]
-    if not when or when != sorted(set(when)) or when[0] < 0 or when[-1] > _STEPS:
+    between = any(abs(t * _STEPS - k) > 1e-6 for t, k in zip(times, when, strict=True))
+    if not when or when != sorted(set(when)) or when[0] < 0 or when[-1] > _STEPS or between:
         raise ValueError(f"times must increase in [0, 1], in steps of 1/{_STEPS}, not {times}")
+    if not 0 <= division <= _STEPS:
+        raise ValueError(f"division must be in [0, {_STEPS}], but {division} came")
     g = as_generator(seed, generator)
     x = torch.tensor([-2.0, 0.0]) + 0.3 * torch.randn(n, 2, generator=g)
     row, points, parents = torch.arange(n), [], []

@@ -30,8 +30,9 @@ def bridge_loss(
 ) -> Tensor:
     """Return the loss of flow and score, E‖line − (x1 − x0)‖² + E‖γ s + z‖², over 2d entries, 0-d.
 
-    Both targets are bounded by the draw: the velocity's own, x1 − x0 + γ' z, has an infinite
-    variance at the ends of a Brownian bridge. Arguments not named here are those of `cfm_loss`.
+    The variances of both targets are bounded in time; that of the velocity's own, x1 − x0 + γ' z,
+    is not: it is infinite at the ends of a Brownian bridge. Arguments not named here are those of
+    `cfm_loss`.
 
     Args:
         model: The network, `model(x, t) -> [b 2d]`.
@@ -115,6 +116,8 @@ def snapshot_loss(
         >>> loss.backward()
     """
     check_same("x1", x1, "x0", x0)
+    if not 0 <= sigma < math.inf:
+        raise ValueError(f"sigma must be finite and at least 0, but {sigma} came")
     first, last = batch_time(first, x1), batch_time(last, x1)
     if readable(x1) and not bool((first < last).all()):
         raise ValueError("the last time of each pair must be above its first")

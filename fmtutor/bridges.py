@@ -67,6 +67,10 @@ class BridgeField:
     model: Field
     path: BrownianBridge
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, BrownianBridge):  # the drifts need its size
+            raise TypeError(f"path must be a BrownianBridge, but {self.path!r} came")
+
     def velocity(self, x: Tensor, t: Time) -> Tensor:
         """Return the velocity of the ODE, E[x1 − x0 | x] − γγ' s, `[b d]`."""
         line, score, time = self._parts(x, t)
@@ -152,6 +156,8 @@ def interval(model: Field, first: float, last: float, sigma: float) -> BridgeFie
         >>> between.path
         BrownianBridge(sigma=0.5, width=0.0)
     """
+    if not first < last:
+        raise ValueError(f"first must be before last, but {first} and {last} came")
     h = last - first
 
     def local(x: Tensor, t: Time) -> Tensor:

@@ -52,8 +52,7 @@ def entropic_plan(
     """
     cost = _cost(x0, x1, epsilon)
     most = check_count("most", most)
-    if not tol > 0:
-        raise ValueError(f"tol must be positive, but {tol} came")
+    _check_positive("tol", tol)
     n, m = cost.shape
     f, g = cost.new_zeros(n), cost.new_zeros(m)
     for temperature in _falling(cost, epsilon):  # near potentials, from those of warmer problems
@@ -76,17 +75,27 @@ def entropic_plan(
 
 
 def unbalanced_plan(
-    x0: Tensor, x1: Tensor, epsilon: float, reach: float, *, iterations: int = 500
+    x0: Tensor,
+    x1: Tensor,
+    epsilon: float,
+    reach: float,
+    *,
+    tol: float = 1e-6,
+    most: int = 20_000,
 ) -> Tensor:
     """Return the plan whose marginals are wished for, not prescribed, `[n m]`, float64.
 
-    The least of Σ P c + ε KL(P | a bᵀ) + ρ KL(P 1 | a) + ρ KL(Pᵀ 1 | b) with equal weights a, b:
-    mass may be made or lost at a price, rather than travel further than about √ρ. Arguments not
-    named here are those of `entropic_plan`.
+    The least of Σ P c + ε KL(P | a bᵀ) + ρ KL(P 1 | a) + ρ KL(Pᵀ 1 | b) with weights a = 1/n,
+    b = 1/m and KL(P | Q) = Σ P log(P/Q) − P + Q: mass may be made or lost at a price, rather than
+    travel further than about √ρ. Arguments not named here are those of `entropic_plan`.
 
     Args:
         reach: The price ρ of a unit of mass, in the square of the points' unit.
-        iterations: Their number; the error falls by ρ/(ρ + ε) in each.
+        tol: The error that is allowed, relative, of the condition Σ_j P_ij = a_i e^(−f_i/ρ) on the
+            rows; that on the columns holds up to rounding.
+
+    Raises:
+        RuntimeError: If the error is still above `tol` after `most` iterations.
 
     Equation: eq-bridges-unbalanced
     Reference: peyre2019
@@ -98,15 +107,22 @@ def unbalanced_plan(
         tensor([0.5611, 0.3912], dtype=torch.float64)
     """
     cost = _cost(x0, x1, epsilon)
-    if not 0 < reach < math.inf:
-        raise ValueError(f"reach must be positive and finite, but {reach} came")
+    _check_positive("reach", reach)
+    _check_positive("tol", tol)
     share = reach / (reach + epsilon)
     a, b = -math.log(cost.shape[0]), -math.log(cost.shape[1])
-    f, g = cost.new_zeros(cost.shape[0]), cost.new_zeros(cost.shape[1])
-    for _ in range(check_count("iterations", iterations)):
-        f = -share * epsilon * ((g - cost) / epsilon + b).logsumexp(1)
+    f = cost.new_zeros(cost.shape[0])
+    for _ in range(check_count("most", most)):
         g = -share * epsilon * ((f[:, None] - cost) / epsilon + a).logsumexp(0)
-    return ((f[:, None] + g - cost) / epsilon + a + b).exp()
+        fitted = -share * epsilon * ((g - cost) / epsilon + b).logsumexp(1)
+        error = float((fitted - f).abs().max()) / (share * epsilon)  # of the logarithms of row sums
+        if error <= tol:
+            return ((f[:, None] + g - cost) / epsilon + a + b).exp()
+        f = fitted
+    raise RuntimeError(
+        f"the iteration has not converged: after {most} rounds the rows' error is {error:.2g}, "
+        f"above tol = {tol:g}; take a larger epsilon than {epsilon:g}, a larger tol or most"
+    )
 
 
 # A scaling beyond this goes into the potentials before anything over- or underflows.
@@ -156,7 +172,14 @@ def _falling(cost: Tensor, epsilon: float) -> list[float]:
 def _cost(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
     """Return squared distances, float64 `[n m]`."""
     check_samples("x0", x0, "x1", x1)
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"epsilon must be positive and finite, but {epsilon} came")
+    _check_positive("epsilon", epsilon)
     x, y = (as_float64(points.detach()).reshape(len(points), -1) for points in (x0, x1))
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+    cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+    if not bool(cost.isfinite().all()):
+        raise ValueError("x0 and x1 are so far apart that their squared distances overflow")
+    return cost
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, but {value} came")

@@ -100,9 +100,12 @@ class PairedPoints:
         self, path: Interpolant, x0: Tensor, x1: Tensor, weights: Tensor | None = None
     ) -> None:
         check_points(x0, "x0", finite=True)
+        check_points(x1, "x1", finite=True)
         check_same("x1", x1, "x0", x0)
+        if x0.ndim != 2:
+            raise ValueError(f"x0 and x1 must be points [n d], but {[*x0.shape]} came")
         self.path, self.x0, self.x1 = path, x0, x1
-        weights = x0.new_ones(len(x0)) if weights is None else weights.to(x0)
+        weights = x0.new_ones(len(x0)) if weights is None else torch.as_tensor(weights).to(x0)
         if weights.shape != (len(x0),) or not bool((weights >= 0).all() and weights.sum() > 0):
             raise ValueError(
                 f"weights must be [{len(x0)}], at least 0 and not all 0, "

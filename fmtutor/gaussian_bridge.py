@@ -33,8 +33,7 @@ def schroedinger_cross(cov0: Tensor, cov1: Tensor, sigma: float) -> Tensor:
     _check_covariance("cov0", cov0)
     _check_covariance("cov1", cov1)
     check_same("cov0", cov0, "cov1", cov1)
-    if not 0 <= sigma < float("inf"):
-        raise ValueError(f"sigma must be finite and at least 0, but {sigma} came")
+    _check_size(sigma)
     root = _root(cov0)
     values, vectors = torch.linalg.eigh(root @ cov1 @ root)
     # M = ½ (√(4A + σ⁴) − σ²), without the difference of two large numbers.
@@ -83,6 +82,15 @@ class GaussianBridge:
             check_same(name, getattr(self, name), "cov0", self.cov0)
         for name in ("mean0", "mean1"):
             check_same(name, getattr(self, name), "the first row of cov0", self.cov0[0])
+        for name in ("mean0", "mean1", "cross"):
+            check_points(getattr(self, name), name, finite=True)
+        _check_size(self.sigma)
+        eigenvalues = torch.linalg.eigvalsh(self.joint())
+        if not bool(eigenvalues[0] >= -1e-5 * eigenvalues[-1]):
+            raise ValueError(
+                "cross must make the covariance of (x0, x1) positive semidefinite, but its least "
+                f"eigenvalue is {eigenvalues[0]:.3g} with the cross {self.cross.tolist()}"
+            )
 
     @classmethod
     def schroedinger(
@@ -180,6 +188,11 @@ def _root(cov: Tensor) -> Tensor:
 def _inverse(matrix: Tensor) -> Tensor:
     inverse: Tensor = torch.linalg.inv(matrix)
     return inverse
+
+
+def _check_size(sigma: float) -> None:
+    if not 0 <= sigma < float("inf"):
+        raise ValueError(f"sigma must be finite and at least 0, but {sigma} came")
 
 
 def _check_covariance(name: str, cov: Tensor) -> None:

@@ -62,20 +62,29 @@ def iterative_markovian_fitting(
         [True, False]
     """
     check_points(x0, "x0", finite=True)
+    check_points(x1, "x1", finite=True)
     check_same("x1", x1, "x0", x0)
-    start, end = x0, x1
-    for k in range(check_count("rounds", rounds)):
+    BridgeField(model, path)  # refuses another path, before anything is trained
+    rounds, simulation_steps = (
+        check_count("rounds", rounds),
+        check_count("simulation_steps", simulation_steps),
+    )
 
-        def loss(
-            model: nn.Module, x1: Tensor, x0: Tensor, generator: torch.Generator | None = None
-        ) -> Tensor:
-            return bridge_loss(model, x1, x0=x0, path=path, generator=generator)
+    def loss(
+        model: nn.Module, x1: Tensor, x0: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return bridge_loss(model, x1, x0=x0, path=path, generator=generator)
 
-        trained = minimise(
-            model, end, loss, cond=start, steps=steps, batch_size=batch_size, lr=lr,
-            ema=0.99, seed=seed + k, progress=False,
-        )  # fmt: skip
-        field = BridgeField(trained.model, path)
-        run = partial(simulate, field, steps=simulation_steps, seed=seed + k)
-        start, end = (x0, run(x0)) if k % 2 == 0 else (run(x1, backward=True), x1)
-        yield field, start, end
+    def fits() -> Iterator[tuple[BridgeField, Tensor, Tensor]]:
+        start, end = x0, x1
+        for k in range(rounds):
+            trained = minimise(
+                model, end, loss, cond=start, steps=steps, batch_size=batch_size, lr=lr,
+                ema=0.99, seed=seed + k, progress=False,
+            )  # fmt: skip
+            field = BridgeField(trained.model, path)
+            run = partial(simulate, field, steps=simulation_steps, seed=seed + k)
+            start, end = (x0, run(x0)) if k % 2 == 0 else (run(x1, backward=True), x1)
+            yield field, start, end
+
+    return fits()

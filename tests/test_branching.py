@@ -61,3 +61,14 @@ def test_daughters_are_born_where_their_mother_is():
 def test_bad_times_are_refused(times):
     with pytest.raises(ValueError, match="times must increase in"):
         grow(5, times)
+
+
+@pytest.mark.parametrize("division", [-1.0, float("nan"), 1e6])
+def test_a_rate_of_division_that_no_step_can_hold_is_refused(division):
+    with pytest.raises(ValueError, match="division must be in"):
+        grow(3, [0.0], division=division)
+
+
+def test_times_between_the_steps_are_refused():
+    with pytest.raises(ValueError, match="in steps of 1/200"):
+        grow(3, [0.0, 0.3333])

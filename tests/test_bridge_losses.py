@@ -98,3 +98,12 @@ def test_bad_times_are_refused():
         snapshot_loss(model, x, x0=x, first=late, last=early, sigma=1.0)
     with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
         snapshot_loss(model, x, x0=x, first=early, last=late + 1, sigma=1.0)
+
+
+@pytest.mark.parametrize("sigma", [-1.0, float("nan"), float("inf")])
+def test_a_size_that_no_motion_has_is_refused(sigma):
+    x = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="sigma must be finite and at least 0"):
+        snapshot_loss(
+            lambda x, t: x, x, x0=x, first=torch.zeros(3), last=torch.ones(3), sigma=sigma
+        )

@@ -6,7 +6,7 @@ from gaussian_ends import COV1, ENDS, F64, exact, network_of
 
 from fmtutor import sample
 from fmtutor.bridges import BridgeField, interval, simulate
-from fmtutor.paths import BrownianBridge
+from fmtutor.paths import BridgePath, BrownianBridge
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
@@ -56,3 +56,14 @@ def test_an_interval_runs_in_its_own_time():
     halfway = simulate(between, torch.zeros(20_000, 2), until=0.5, seed=0)
     torch.testing.assert_close(halfway.mean(), torch.tensor(0.25), rtol=0, atol=0.01)
     torch.testing.assert_close(halfway.var(0), torch.full((2,), 0.25), rtol=0.05, atol=0)
+
+
+def test_a_path_without_the_size_of_a_brownian_motion_is_refused():
+    with pytest.raises(TypeError, match="path must be a BrownianBridge, but BridgePath"):
+        BridgeField(lambda x, t: x, BridgePath(0.3))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.5, 0.25), (0.5, 0.5), (float("nan"), 1.0)])
+def test_an_interval_that_does_not_end_after_it_begins_is_refused(first, last):
+    with pytest.raises(ValueError, match="first must be before last"):
+        interval(lambda x, t: x, first, last, 1.0)

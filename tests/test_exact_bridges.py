@@ -92,3 +92,15 @@ def test_pairs_refuse_bad_weights_and_vanishing_widths():
     for t in (0.0, 1.0):
         with pytest.raises(ValueError, match="no limit where γ"):
             field.score(x, t)
+
+
+def test_pairs_that_are_no_points_are_refused():
+    x = torch.zeros(3, 2)
+    for x0, x1, message in (
+        (x, x + float("nan"), "x1 must be finite"),
+        (x.reshape(3, 1, 2), x.reshape(3, 1, 2), r"x0 and x1 must be points \[n d\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PairedPoints(BridgePath(0.3), x0, x1)
+    listed = PairedPoints(BridgePath(0.3), x, x, weights=[1, 0, 1])
+    assert torch.equal(listed.velocity(x, 0.5), 0 * x)

@@ -124,3 +124,16 @@ def test_bad_settings_are_refused():
         GaussianBridge(*ENDS, torch.zeros(1, 1, dtype=F64), 1.0)
     with pytest.raises(ValueError, match="mean1 and the first row of cov0"):
         GaussianBridge(MEAN0, COV0, torch.zeros(3, dtype=F64), COV1, COV0, 1.0)
+
+
+def test_pairs_that_no_law_has_are_refused():
+    m, eye = torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    GaussianBridge(m, eye, m, eye, eye, 1.0)  # x1 = x0: just possible
+    with pytest.raises(ValueError, match="positive semidefinite, but its least eigenvalue is -4"):
+        GaussianBridge(m, eye, m, eye, 5 * eye, 1.0)
+    for sigma in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="sigma must be finite and at least 0"):
+            GaussianBridge(m, eye, m, eye, 0 * eye, sigma)
+    for mean, cross in ((m + float("nan"), 0 * eye), (m, eye * float("nan"))):
+        with pytest.raises(ValueError, match="must be finite"):
+            GaussianBridge(m, eye, mean, eye, cross, 1.0)

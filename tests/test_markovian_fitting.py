@@ -9,7 +9,7 @@ from fmtutor import MLP
 from fmtutor.bridges import BridgeField, LineAndScore
 from fmtutor.data import moons
 from fmtutor.markovian_fitting import iterative_markovian_fitting
-from fmtutor.paths import BrownianBridge
+from fmtutor.paths import BridgePath, BrownianBridge
 
 
 class Linear(nn.Module):
@@ -48,3 +48,16 @@ def test_bad_samples_are_refused():
     x = moons(5, seed=0)
     with pytest.raises(ValueError, match="rounds must be at least 1"):
         next(iterative_markovian_fitting(model, x, x, path, rounds=0))
+
+
+def test_what_it_cannot_fit_is_refused_at_once():
+    x = torch.zeros(4, 2)
+    network = LineAndScore(MLP(), MLP())
+    for arguments, error in (
+        ((x, x + float("nan"), BrownianBridge(1.0)), ValueError),
+        ((x, x, BridgePath(0.3)), TypeError),
+    ):
+        with pytest.raises(error):
+            iterative_markovian_fitting(network, *arguments)
+    with pytest.raises(ValueError, match="rounds must be at least 1"):
+        iterative_markovian_fitting(network, x, x, BrownianBridge(1.0), rounds=0)

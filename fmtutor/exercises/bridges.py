@@ -121,7 +121,7 @@ grade_sinkhorn = grader("grade_sinkhorn", Exercise(
     reference=_round(),
     inputs=[
         (normal(15, 4), normal(16, 4), normal(17, 4, 4).square(), 0.7),
-        (normal(18, 6), normal(19, 6), normal(20, 6, 6).square(), 0.02),
+        (normal(18, 6), normal(19, 6), 10 * normal(20, 6, 6).square() + 10, 0.02),
     ],
     mistakes=[
         ("rows and columns sum to 1 here; they should sum to 1/n", _round(masses=False)),
