@@ -17,9 +17,15 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor()
 
 
+def instructions() -> str:
+    """The widest instructions that torch uses here: `AVX2`, `AVX512`."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
 def machine() -> dict[str, object]:
     return {
         "cpu": cpu_name(),
+        "instructions": instructions(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
