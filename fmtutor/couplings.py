@@ -8,7 +8,7 @@ Chapter: couplings
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_cond, check_points, check_same
+from fmtutor.checking import (
+    as_generator,
+    check_cond,
+    check_count,
+    check_points,
+    check_same,
+    readable,
+)
 from fmtutor.entropic import entropic_plan
 
-__all__ = ["in_common_unit", "independent", "minibatch_ot", "sinkhorn", "within_labels"]
+__all__ = ["aligned", "in_common_unit", "independent", "minibatch_ot", "sinkhorn", "within_labels"]
 
 
 def independent(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
@@ -83,12 +90,63 @@ def sinkhorn(
         tensor([8, 7])
     """
     random = as_generator(seed, generator)
+    entropic_plan(torch.zeros(1, 1), torch.zeros(1, 1), epsilon, tol=tol)  # refuses both at once
 
     def coupled(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
         cond = check_cond(cond, len(x1))
         plan = entropic_plan(x0, x1, epsilon, tol=tol).cpu()
         row = torch.multinomial(plan, 1, generator=random)[:, 0]
         return (x0, x1[row.to(x1.device)], *(c[row.to(c.device)] for c in cond))
+
+    return coupled
+
+
+def aligned(
+    kinds: Sequence[int] | None = None, *, rounds: int = 1, mirrors: bool = False
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the coupling that renames and turns the particles of each x0 to be near its x1.
+
+    For centred positions `[b n d]`: first the particles of one kind change their names so that
+    Σ_i ‖x0_i − x1_i‖² is least (the assignment solver), then all of x0 is turned about its centre
+    (singular values). Both together have no quick solution; each of the `rounds` makes the sum
+    less. The pairs stay as they come. A field that is not equivariant learns from such pairs
+    another law than that of the data.
+
+    Args:
+        kinds: The kind of each particle, n integers; all alike if not given.
+        rounds: How often names and turns are improved in turn.
+        mirrors: Whether x0 may be reflected, too.
+
+    Equation: eq-molecules-aligned
+    Reference: klein2023, kabsch1976
+    Chapter: molecules
+
+    Example:
+        >>> x1 = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+        >>> x0 = torch.tensor([[[0.0, 2.0], [0.0, -2.0]]])
+        >>> aligned()(x0, x1)[0].round().abs()  # without the signs of rounded zeros
+        tensor([[[2., 0.],
+                 [2., 0.]]])
+    """
+    rounds = check_count("rounds", rounds)
+
+    def coupled(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
+        check_points(x0, "x0", finite=True)
+        check_points(x1, "x1", finite=True)
+        check_same("x0", x0, "x1", x1)
+        if x1.ndim != 3 or (kinds is not None and len(kinds) != x1.shape[1]):
+            n = "n" if kinds is None else len(kinds)
+            raise ValueError(f"x0 and x1 must be positions [b {n} d], but {[*x1.shape]} came")
+        off = x0.mean(1).abs().max() if readable(x0) else 0.0
+        if off > 1e-3 * x0.abs().max():
+            raise ValueError(
+                f"x0 must be centred, but its means are up to {off:.2g}: draw it by centred_noise"
+            )
+        cond, near = check_cond(cond, len(x1)), x0
+        kind = np.zeros(x1.shape[1]) if kinds is None else np.asarray(kinds)
+        for _ in range(rounds):
+            near = _turned(_renamed(near, x1, kind[:, None] != kind), x1, mirrors)
+        return (near, x1, *cond)
 
     return coupled
 
@@ -170,3 +228,22 @@ def _potentials(cost: NDArray[np.floating]) -> NDArray[np.floating]:
             b = 1 / np.maximum(a @ kernel, 1e-30)
         g = g + temperature * np.log(b)
     return g
+
+
+def _renamed(x0: Tensor, x1: Tensor, different: NDArray[np.bool_]) -> Tensor:
+    """Return x0 with its particles in the order that is nearest to x1; kinds are not exchanged."""
+    cost = -(x1 @ x0.mT).detach().cpu().double().numpy()  # the squares do not depend on the order
+    cost[:, different] = np.inf
+    order = np.stack([linear_sum_assignment(each)[1] for each in cost])
+    index = torch.as_tensor(order, device=x0.device)[:, :, None]
+    return x0.gather(1, index.expand_as(x0))
+
+
+def _turned(x0: Tensor, x1: Tensor, mirrors: bool) -> Tensor:
+    """Return x0 turned about the origin to be nearest to x1."""
+    u, _, vh = torch.linalg.svd(x0.mT @ x1)
+    if not mirrors:
+        sign = torch.linalg.det(u @ vh).sign()
+        vh = torch.cat([vh[:, :-1], vh[:, -1:] * sign[:, None, None]], dim=1)
+    turn: Tensor = u @ vh
+    return x0 @ turn

@@ -491,6 +491,48 @@ def one_jump_for_two(net, x, s, t):
     return torch.nn.functional.mse_loss(net(x, s, t), target)
 
 
+# molecules
+
+
+def centred_density(x, s):
+    """As the density of the differences to the last particle, which all numbers determine."""
+    n, d = x.shape[1:]
+    y = x[:, :-1] - x[:, -1:]
+    covariance = s**2 * (torch.eye(n - 1) + 1).to(x.dtype)
+    zero = torch.zeros(n - 1, dtype=x.dtype)
+    law = torch.distributions.MultivariateNormal(zero, covariance)
+    return law.log_prob(y.mT).sum(1) + d / 2 * math.log(n)
+
+
+def best_turn(x0, x1):
+    """Try every sign for the singular values, and keep the best turn."""
+    u, _, vh = torch.linalg.svd(x0.mT @ x1)
+    best = None
+    for signs in itertools.product((1.0, -1.0), repeat=x0.shape[2]):
+        r = u @ torch.diag(torch.tensor(signs, dtype=x0.dtype)) @ vh
+        cost = (x0 @ r - x1).square().sum((1, 2))
+        cost = torch.where(torch.linalg.det(r) > 0, cost, torch.inf)
+        if best is None:
+            best, least = x0 @ r, cost
+        best = torch.where((cost < least)[:, None, None], x0 @ r, best)
+        least = torch.minimum(cost, least)
+    return best
+
+
+def kish(log_w):
+    share = torch.softmax(log_w, 0)
+    return 1 / (len(share) * share.square().sum().item())
+
+
+def pair_velocity(x):
+    """As a gradient: W' = r(e^(-r) - 0.3)."""
+    x = x.detach().requires_grad_()
+    i, j = torch.triu_indices(x.shape[1], x.shape[1], offset=1)
+    r = (x[:, i] - x[:, j]).norm(dim=2)
+    energy = -(r + 1) * (-r).exp() - 0.15 * r**2
+    return torch.autograd.grad(energy.sum(), x)[0]
+
+
 # manifolds
 
 
@@ -582,6 +624,10 @@ RIGHT = {
     "manifolds.grade_hyperboloid": hyperboloid,
     "manifolds.grade_mean": mean_direction,
     "manifolds.grade_velocity": conditional_velocity,
+    "molecules.grade_density": centred_density,
+    "molecules.grade_size": kish,
+    "molecules.grade_turn": best_turn,
+    "molecules.grade_velocity": pair_velocity,
     "bridges.grade_cross": end_correlation,
     "bridges.grade_drifts": bridge_drifts,
     "bridges.grade_sinkhorn": sinkhorn_round,

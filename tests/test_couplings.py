@@ -284,3 +284,86 @@ def test_within_labels_leaves_the_noise_of_each_label_normal():
     assert y0[y == 1, 0].mean() > 0.4  # tied to the label
     y0, _, y = within_labels(minibatch_ot)(x0, x1, labels)
     assert y0[y == 1, 0].mean().abs() < 0.2
+
+
+class TestAligned:
+    def positions(self, b=6, n=5, d=3):
+        g = torch.Generator().manual_seed(0)
+        x0, x1 = torch.randn(2, b, n, d, generator=g, dtype=torch.float64)
+        return x0 - x0.mean(1, keepdim=True), x1 - x1.mean(1, keepdim=True)
+
+    def turns(self, d, mirrors, count=400):
+        g = torch.Generator().manual_seed(1)
+        q, r = torch.linalg.qr(torch.randn(count, d, d, generator=g, dtype=torch.float64))
+        q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
+        if not mirrors:
+            q[:, :, 0] = q[:, :, 0] * torch.linalg.det(q)[:, None]
+        return q
+
+    @pytest.mark.parametrize("d", [2, 3])
+    @pytest.mark.parametrize("mirrors", [False, True])
+    def test_what_was_only_turned_comes_back(self, d, mirrors):
+        _, x1 = self.positions(d=d)
+        turn = self.turns(d, mirrors)[7]
+        alone = couplings.aligned(range(5), mirrors=mirrors)(x1 @ turn, x1)[0]  # names are fixed
+        torch.testing.assert_close(alone, x1)
+
+    @pytest.mark.parametrize("mirrors", [False, True])
+    def test_with_fixed_names_no_turn_is_better(self, mirrors):
+        x0, x1 = self.positions()
+        near, same, number = couplings.aligned(range(5), mirrors=mirrors)(x0, x1, torch.arange(6))
+        assert torch.equal(same, x1)
+        assert torch.equal(number, torch.arange(6))
+        for k in range(6):
+            others = (x0[k] @ self.turns(3, mirrors) - x1[k]).square().sum((1, 2))
+            assert (near[k] - x1[k]).square().sum() <= others.min() + 1e-9
+
+    def test_a_mirror_is_used_only_where_it_may_be(self):
+        _, x1 = self.positions()
+        mirrored = x1 * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)
+        with_it = couplings.aligned(range(5), mirrors=True)(mirrored, x1)[0]
+        torch.testing.assert_close(with_it, x1)
+        without = couplings.aligned(range(5))(mirrored, x1)[0]
+        assert (without - x1).square().sum((1, 2)).min() > 0.1
+
+    def test_names_are_the_best_and_kinds_are_kept(self):
+        x0, x1 = self.positions(b=3, n=4)
+        kinds = (0, 1, 1, 1)
+        near = couplings._renamed(x0, x1, np.not_equal.outer(kinds, kinds))
+        for k in range(3):
+            each = [[0, *order] for order in itertools.permutations((1, 2, 3))]
+            best = min(cost(x0[k][order], x1[k]) for order in each)
+            assert cost(near[k], x1[k]) == pytest.approx(best, rel=1e-12)
+            assert torch.equal(near[k, 0], x0[k, 0])
+        alike = couplings._renamed(x0, x1, np.zeros((4, 4), dtype=bool))
+        for k in range(3):
+            best = min(cost(x0[k][list(o)], x1[k]) for o in itertools.permutations(range(4)))
+            assert cost(alike[k], x1[k]) == pytest.approx(best, rel=1e-12)
+
+    def test_each_round_makes_the_sum_less(self):
+        x0, x1 = self.positions(b=40, n=8)
+        costs = [cost(couplings.aligned(rounds=k)(x0, x1)[0], x1) for k in (1, 2, 5)]
+        assert costs[0] < 0.6 * cost(x0, x1)
+        assert costs[0] > costs[1] > costs[2]
+
+    def test_lengths_are_kept_and_half_precision_is_not_lost(self):
+        x0, x1 = (x.float() for x in self.positions())
+        near = couplings.aligned(rounds=3)(x0, x1)[0]
+        assert near.dtype == torch.float32
+        lengths = near.square().sum(2).sort(1).values
+        torch.testing.assert_close(lengths, x0.square().sum(2).sort(1).values)
+
+    @pytest.mark.parametrize(
+        ("kinds", "shape"), [((0, 1), (4, 3, 2)), (None, (4, 3)), ((0, 0, 0), (4, 9))], ids=str
+    )
+    def test_what_are_no_positions_is_refused(self, kinds, shape):
+        with pytest.raises(ValueError, match=r"x0 and x1 must be positions \[b"):
+            couplings.aligned(kinds)(torch.zeros(shape), torch.zeros(shape))
+        with pytest.raises(ValueError, match="rounds"):
+            couplings.aligned(rounds=0)
+
+    def test_noise_that_is_not_centred_is_refused(self):
+        x0, x1 = self.positions()
+        couplings.aligned()(x0, x1 + 5)  # the data may be anywhere
+        with pytest.raises(ValueError, match=r"x0 must be centred, but its means are up to 0\.1"):
+            couplings.aligned()(x0 + 0.1, x1)

@@ -44,6 +44,7 @@ LEVELS = {
     "likelihood": 5,
     "metrics": 5,
     "maximum_likelihood": 6,
+    "molecules": 6,
     "bridges": 3,
     "bridge_losses": 5,
     "markovian_fitting": 6,

@@ -3,6 +3,7 @@
 from fmtutor.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fmtutor.networks.coupling_layers import RealNVP
 from fmtutor.networks.embedding import TimeEmbedding
+from fmtutor.networks.equivariant import EGNN
 from fmtutor.networks.mlp import MLP
 from fmtutor.networks.registry import PictureNetwork as PictureNetwork  # a union, for annotations
 from fmtutor.networks.registry import architecture, kind_of
@@ -12,6 +13,7 @@ from fmtutor.networks.two_times import TwoTimes
 from fmtutor.networks.unet import UNet, UNetConfig
 
 __all__ = [
+    "EGNN",
     "MLP",
     "Autoencoder",
     "AutoencoderConfig",

@@ -1,0 +1,216 @@
+"""Flows of particles as Boltzmann generators: what a minute of training is worth.
+
+Each row trains on reference samples for the given minutes of one core and draws as many samples as
+it judges by, with their exact log-densities: effective sample sizes both ways, log Z both ways, the
+energies raw and reweighted, and how the paths bend. The networks of seed 0 are shipped, so that the
+chapter draws from them. Rows that the result holds are not made again.
+
+    python benchmarks/molecules.py dw4 dw4-plain butane --minutes 2 --seeds 0 1 2
+
+Four minutes a row of one core for DW4 and butane with two minutes of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from machine import cpu_name, instructions, versions
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fmtutor import cfm_loss, log_prob, minimise, sample, sample_with_log_prob
+from fmtutor.couplings import aligned, independent
+from fmtutor.losses import Coupling
+from fmtutor.molecules import (
+    Butane,
+    DoubleWell,
+    Energy,
+    InHelmert,
+    centred_noise,
+    effective_sample_size,
+    forward_effective_sample_size,
+    hmc,
+    log_z,
+    log_z_from_data,
+    r_hat,
+    relaxed,
+    reweighted,
+    torsion,
+)
+from fmtutor.networks import EGNN
+
+OUT = Path(__file__).parent / "results" / "molecules.json"
+SHIPPED = Path(__file__).parents[1] / "fmtutor" / "molecules" / "trained"
+JUDGED, STEPS = 4000, {"dw4": 20, "butane": 40}  # samples, steps of RK4
+
+
+class System(NamedTuple):
+    """What is learned, in which unit, by which network and settings."""
+
+    energy: Energy
+    data: Callable[[], Tensor]
+    network: dict[str, Any]
+    coupling: Coupling
+    settings: dict[str, Any]
+
+
+def chains(energy: DoubleWell, count: int, draws: int) -> Tensor:
+    """Return reference samples; refuse those of chains that disagree."""
+    start = torch.randn(
+        count, energy.particles, energy.dim, generator=torch.Generator().manual_seed(0)
+    )
+    samples = hmc(energy, relaxed(energy, start), draws=draws, warmup=500, leapfrog=20).samples
+    disagreement = r_hat(energy(samples.flatten(0, 1)).reshape(samples.shape[:2]))
+    if not disagreement < 1.02:
+        raise RuntimeError(f"R-hat of the reference is {disagreement:.3f}")
+    return samples[::2].flatten(0, 1)
+
+
+def double_well() -> Tensor:
+    return chains(DoubleWell(), 200, 1000)
+
+
+def butane() -> Tensor:
+    return Butane().sample(100_000, seed=0)
+
+
+DW4 = {"particles": 4, "dim": 2, "width": 32, "depth": 3}
+CHAIN = {"particles": 4, "dim": 3, "kinds": (0, 1, 2, 3), "width": 32, "depth": 3}
+FAST = {"batch_size": 128, "lr": 6e-3}
+SYSTEMS = {
+    "dw4": System(DoubleWell(), double_well, DW4, aligned(rounds=2, mirrors=True), FAST),
+    "dw4-plain": System(DoubleWell(), double_well, DW4, independent, FAST),
+    "butane": System(Butane(), butane, CHAIN, aligned(range(4)), {"batch_size": 256, "lr": 3e-3}),
+    "butane-plain": System(Butane(), butane, CHAIN, independent, {"batch_size": 256, "lr": 3e-3}),
+}
+
+
+def train(system: System, data: Tensor, minutes: float, seed: int) -> tuple[EGNN, int, float]:
+    """Train for as many steps as fit; return the network, the steps and the seconds."""
+
+    def loss(model: EGNN, x1: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return cfm_loss(
+            model, x1, noise=centred_noise, coupling=system.coupling, generator=generator
+        )
+
+    def run(steps: int) -> EGNN:
+        torch.manual_seed(seed)
+        model = EGNN(**system.network)
+        settings = {"steps": steps, "seed": seed, "progress": False} | system.settings
+        return minimise(model, data, loss, **settings).model
+
+    stamps = [time.process_time()]
+    for _ in range(4):
+        run(40)
+        stamps.append(time.process_time())
+    median = statistics.median(b - a for a, b in pairwise(stamps)) / 40
+    steps, start = int(60 * minutes / median), time.process_time()
+    return run(steps), steps, time.process_time() - start
+
+
+def detour(network: EGNN, x0: Tensor) -> float:
+    """Return how much longer the ways are than straight lines, on average."""
+    path = sample(network, x0, steps=50, return_path=True)
+    length = (path[1:] - path[:-1]).flatten(2).norm(dim=2).sum(0)
+    return (length / (path[-1] - path[0]).flatten(1).norm(dim=1)).mean().item()
+
+
+def judged(system: System, data: Tensor, unit: float, network: EGNN) -> dict[str, Any]:
+    """Return what weights, energies and paths say of a trained network."""
+    n, d = data.shape[1:]
+    steps = STEPS["butane" if isinstance(system.energy, Butane) else "dw4"]
+    g = torch.Generator().manual_seed(1)
+    field = InHelmert(network, n)
+    x0 = centred_noise(data[:JUDGED], g)
+    volume = (n - 1) * d * math.log(unit)
+    y, log_q = sample_with_log_prob(field, field.coordinates(x0), steps=steps, batch_size=1000)
+    x = field.positions(y) * unit
+    if isinstance(system.energy, Butane):
+        held = system.energy.sample(JUDGED, seed=1) / unit
+    else:  # of those trained on
+        held = data[torch.randperm(len(data), generator=g)[:JUDGED]]
+    log_q_data = log_prob(field, field.coordinates(held), steps=steps, batch_size=1000)
+    log_w = -system.energy(x) - (log_q - volume)
+    log_w_data = -system.energy(held * unit) - (log_q_data - volume)
+    few = sample(network, x0, method="euler", steps=5) * unit
+    energies = {
+        "data": system.energy(held * unit), "raw": system.energy(x), "euler": system.energy(few)
+    }  # fmt: skip
+    row: dict[str, Any] = {
+        "ess": effective_sample_size(log_w),
+        "forward_ess": forward_effective_sample_size(log_w_data),
+        "log_z": [*log_z(log_w)],
+        "log_z_from_data": [*log_z_from_data(log_w_data)],
+        "energy": {name: e.mean().item() for name, e in energies.items()},
+        "energy_reweighted": [*reweighted(energies["raw"], log_w)],
+        "detour": detour(network, x0[:500]),
+    }
+    row |= {
+        f"energy_w1_{name}": (
+            energies[name].sort().values - energies["data"].sort().values
+        ).abs().mean().item()
+        for name in ("raw", "euler")
+    }  # fmt: skip
+    if isinstance(system.energy, Butane):
+        trans = (torsion(x).abs() > 2 * math.pi / 3).double()
+        row |= {"trans": trans.mean().item(), "trans_reweighted": [*reweighted(trans, log_w)]}
+    return row
+
+
+def recorded() -> dict[str, Any]:
+    """Return what the result holds now: another process may have added to it."""
+    return json.loads(OUT.read_text("utf-8")) if OUT.exists() else {"rows": []}
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("systems", nargs="+", choices=SYSTEMS)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.systems:
+        system = SYSTEMS[name]
+        data = system.data()
+        unit = (data.square().sum((1, 2)).mean() / (data[0].numel() - data.shape[2])).sqrt().item()
+        for seed in options.seeds:
+            key = {"system": name, "minutes": options.minutes, "seed": seed}
+            if any(key.items() <= row.items() for row in recorded()["rows"]):
+                continue
+            network, steps, seconds = train(system, data / unit, options.minutes, seed)
+            row = key | {
+                "unit": unit,
+                "steps": steps,
+                "cpu_seconds": round(seconds),
+                **rounded(judged(system, data / unit, unit, network)),
+                "machine": f"{cpu_name()}, {instructions()}",
+                "versions": versions("fmtutor"),
+            }
+            if seed == 0 and not name.endswith("plain"):
+                SHIPPED.mkdir(exist_ok=True)
+                tag = f"{name}-{options.minutes:g}"
+                save_file(network.state_dict(), SHIPPED / f"{tag}.safetensors")
+            result = {"judged": JUDGED, "rows": [*recorded()["rows"], row]}
+            OUT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+            print({k: v for k, v in row.items() if k != "versions"}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
