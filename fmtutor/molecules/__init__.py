@@ -10,7 +10,8 @@ Chapter: molecules
 """
 
 from fmtutor.molecules.butane import Butane, torsion
-from fmtutor.molecules.energies import DoubleWell, Energy, LennardJones, force, pair_distances
+from fmtutor.molecules.energies import DoubleWell, LennardJones, force, pair_distances
+from fmtutor.molecules.energies import Energy as Energy  # an alias, for annotations
 from fmtutor.molecules.hmc import Chains, hmc, r_hat, relaxed
 from fmtutor.molecules.positions import (
     InHelmert,
@@ -32,7 +33,6 @@ __all__ = [
     "Butane",
     "Chains",
     "DoubleWell",
-    "Energy",
     "Estimate",
     "InHelmert",
     "LennardJones",
