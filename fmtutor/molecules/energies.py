@@ -90,8 +90,8 @@ class DoubleWell:
 class LennardJones:
     """Atoms that repel when near, attract when far, in a bowl: E = ε Σ (r⁻¹² − 2r⁻⁶) + ½ Σ‖x_i‖².
 
-    The first sum is over pairs i < j, the second over particles, about their centre. **Two
-    conventions are in use:** papers write the sum over all i ≠ j with a half or without one; with
+    The first sum is over pairs i < j, the second over particles, about their centre. Two
+    conventions are in use: papers write the sum over all i ≠ j with a half or without one; with
     `epsilon=1` this is the first, with `epsilon=2` the second.
 
     Args:
