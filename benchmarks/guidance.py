@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from fashion_errors import distances
-from machine import machine, versions
+from machine import machine, recorded, versions
 
 from fmtutor.images.checkpoint import load_model, sha256_of, shipped_checkpoint
 from fmtutor.images.datasets import load_images
@@ -74,15 +74,15 @@ def main() -> None:
     judge = Judge(data, features.embedding, train_features, features.classifier, 3, SEED)
     labels = torch.arange(PICTURES) % len(data.classes)
 
-    def recorded() -> dict[str, Any]:
-        """Return what the result holds of this network: another process may have added to it."""
-        found = json.loads(OUT.read_text("utf-8")) if OUT.exists() else {}
-        return found if found.get("network") == network else {"rows": []}
+    def present() -> list[dict[str, Any]]:
+        """Return the rows that the result holds of this network."""
+        found = recorded(OUT)
+        return found["rows"] if found.get("network") == network else []
 
     rows = [("none", 1.0), *((way, scale) for way in options.only for scale in SCALES)]
     for way, scale in rows:
         key = {"way": way, "scale": scale}
-        if any(key.items() <= row.items() for row in recorded()["rows"]):
+        if any(key.items() <= row.items() for row in present()):
             continue
         more = dict(WAYS.get(way, {}))
         if more.pop("guide", False):
@@ -102,7 +102,7 @@ def main() -> None:
             "machine": machine(),
             "versions": versions("fmtutor"),
             "floor": {name: round(value, 6) for name, value in judge.floor(PICTURES).items()},
-            "rows": [*recorded()["rows"], row],
+            "rows": [*present(), row],
         }
         OUT.write_text(json.dumps(result) + "\n", "utf-8")
         print({name: value for name, value in row.items() if name != "left_out"}, flush=True)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from machine import cpu_name, instructions, versions
+from machine import is_recorded, processor, recorded, versions
 from torch import Tensor
 
 from fmtutor import conditioned, sample
@@ -183,12 +183,6 @@ def train_torchcfm(data: ImageData, minutes: float, seed: int) -> Trained:
     return Trained(draw, steps, batch, seconds)
 
 
-def recorded() -> dict[str, Any]:
-    """Return what the result holds now: another process may have added to it."""
-    empty: dict[str, Any] = {"floor": {}, "rows": []}
-    return json.loads(OUT.read_text("utf-8")) if OUT.exists() else empty
-
-
 def rounded(scores: dict[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in scores.items()}
 
@@ -208,7 +202,6 @@ def main() -> None:
     labels = torch.arange(PICTURES) % len(data.classes)
     names = [name for name in options.entrants if name != "changes"]
     names += [*ENTRANTS][1:] if "changes" in options.entrants else []
-    here = f"{cpu_name()}, {instructions()}"
     for seed in options.seeds:
         for name in names:
             key = {
@@ -216,9 +209,9 @@ def main() -> None:
                 "precision": options.precision,
                 "minutes": options.minutes,
                 "seed": seed,
-                "machine": here,
+                "machine": processor(),
             }
-            if any(key.items() <= row.items() for row in recorded()["rows"]):
+            if is_recorded(OUT, key):
                 continue
             if name == PEER:
                 trained = train_torchcfm(data, options.minutes, seed)
@@ -235,7 +228,7 @@ def main() -> None:
                 "scores": scores,
                 "versions": versions("fmtutor", *([PEER] if name == PEER else [])),
             }
-            result = recorded() | {"floor": rounded(judge.floor(PICTURES))}
+            result = recorded(OUT) | {"floor": rounded(judge.floor(PICTURES))}
             result["rows"].append(row)
             OUT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
             print({k: v for k, v in row.items() if k != "versions"}, flush=True)

@@ -1,11 +1,13 @@
 """What a result must say about the machine and the programs that made it."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +22,22 @@ def cpu_name() -> str:
 def instructions() -> str:
     """The widest instructions that torch uses here: `AVX2`, `AVX512`."""
     return torch.backends.cpu.get_cpu_capability()
+
+
+def processor() -> str:
+    """Its name and instructions: in rows of one result that several machines made."""
+    return f"{cpu_name()}, {instructions()}"
+
+
+def recorded(result: Path) -> dict[str, Any]:
+    """Return what a result holds now, with its `rows`: another process may have added to it."""
+    found: dict[str, Any] = json.loads(result.read_text("utf-8")) if result.exists() else {}
+    return {"rows": []} | found
+
+
+def is_recorded(result: Path, key: dict[str, object]) -> bool:
+    """Whether a result has a row with these entries, which is not to be made again."""
+    return any(key.items() <= row.items() for row in recorded(result)["rows"])
 
 
 def machine() -> dict[str, object]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from machine import cpu_name, instructions, versions
+from machine import is_recorded, processor, recorded, versions
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -50,17 +50,18 @@ from fmtutor.networks import EGNN
 
 OUT = Path(__file__).parent / "results" / "molecules.json"
 SHIPPED = Path(__file__).parents[1] / "fmtutor" / "molecules" / "trained"
-JUDGED, STEPS = 4000, {"dw4": 20, "butane": 40}  # samples, steps of RK4
+JUDGED = 4000  # samples
 
 
 class System(NamedTuple):
-    """What is learned, in which unit, by which network and settings."""
+    """What is learned, by which network and settings, and judged with how many steps of RK4."""
 
     energy: Energy
     data: Callable[[], Tensor]
     network: dict[str, Any]
     coupling: Coupling
     settings: dict[str, Any]
+    steps: int
 
 
 def chains(energy: DoubleWell, count: int, draws: int) -> Tensor:
@@ -85,12 +86,12 @@ def butane() -> Tensor:
 
 DW4 = {"particles": 4, "dim": 2, "width": 32, "depth": 3}
 CHAIN = {"particles": 4, "dim": 3, "kinds": (0, 1, 2, 3), "width": 32, "depth": 3}
-FAST = {"batch_size": 128, "lr": 6e-3}
+FAST, SLOW = {"batch_size": 128, "lr": 6e-3}, {"batch_size": 256, "lr": 3e-3}
 SYSTEMS = {
-    "dw4": System(DoubleWell(), double_well, DW4, aligned(rounds=2, mirrors=True), FAST),
-    "dw4-plain": System(DoubleWell(), double_well, DW4, independent, FAST),
-    "butane": System(Butane(), butane, CHAIN, aligned(range(4)), {"batch_size": 256, "lr": 3e-3}),
-    "butane-plain": System(Butane(), butane, CHAIN, independent, {"batch_size": 256, "lr": 3e-3}),
+    "dw4": System(DoubleWell(), double_well, DW4, aligned(rounds=2, mirrors=True), FAST, 20),
+    "dw4-plain": System(DoubleWell(), double_well, DW4, independent, FAST, 20),
+    "butane": System(Butane(), butane, CHAIN, aligned(range(4)), SLOW, 40),
+    "butane-plain": System(Butane(), butane, CHAIN, independent, SLOW, 40),
 }
 
 
@@ -127,18 +128,19 @@ def detour(network: EGNN, x0: Tensor) -> float:
 def judged(system: System, data: Tensor, unit: float, network: EGNN) -> dict[str, Any]:
     """Return what weights, energies and paths say of a trained network."""
     n, d = data.shape[1:]
-    steps = STEPS["butane" if isinstance(system.energy, Butane) else "dw4"]
     g = torch.Generator().manual_seed(1)
     field = InHelmert(network, n)
     x0 = centred_noise(data[:JUDGED], g)
     volume = (n - 1) * d * math.log(unit)
-    y, log_q = sample_with_log_prob(field, field.coordinates(x0), steps=steps, batch_size=1000)
+    y, log_q = sample_with_log_prob(
+        field, field.coordinates(x0), steps=system.steps, batch_size=1000
+    )
     x = field.positions(y) * unit
     if isinstance(system.energy, Butane):
         held = system.energy.sample(JUDGED, seed=1) / unit
     else:  # of those trained on
         held = data[torch.randperm(len(data), generator=g)[:JUDGED]]
-    log_q_data = log_prob(field, field.coordinates(held), steps=steps, batch_size=1000)
+    log_q_data = log_prob(field, field.coordinates(held), steps=system.steps, batch_size=1000)
     log_w = -system.energy(x) - (log_q - volume)
     log_w_data = -system.energy(held * unit) - (log_q_data - volume)
     few = sample(network, x0, method="euler", steps=5) * unit
@@ -166,11 +168,6 @@ def judged(system: System, data: Tensor, unit: float, network: EGNN) -> dict[str
     return row
 
 
-def recorded() -> dict[str, Any]:
-    """Return what the result holds now: another process may have added to it."""
-    return json.loads(OUT.read_text("utf-8")) if OUT.exists() else {"rows": []}
-
-
 def rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}")
@@ -192,7 +189,7 @@ def main() -> None:
         unit = (data.square().sum((1, 2)).mean() / (data[0].numel() - data.shape[2])).sqrt().item()
         for seed in options.seeds:
             key = {"system": name, "minutes": options.minutes, "seed": seed}
-            if any(key.items() <= row.items() for row in recorded()["rows"]):
+            if is_recorded(OUT, key):
                 continue
             network, steps, seconds = train(system, data / unit, options.minutes, seed)
             row = key | {
@@ -200,14 +197,14 @@ def main() -> None:
                 "steps": steps,
                 "cpu_seconds": round(seconds),
                 **rounded(judged(system, data / unit, unit, network)),
-                "machine": f"{cpu_name()}, {instructions()}",
+                "machine": processor(),
                 "versions": versions("fmtutor"),
             }
             if seed == 0 and not name.endswith("plain"):
                 SHIPPED.mkdir(exist_ok=True)
                 tag = f"{name}-{options.minutes:g}"
                 save_file(network.state_dict(), SHIPPED / f"{tag}.safetensors")
-            result = {"judged": JUDGED, "rows": [*recorded()["rows"], row]}
+            result = {"judged": JUDGED, "rows": [*recorded(OUT)["rows"], row]}
             OUT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
             print({k: v for k, v in row.items() if k != "versions"}, flush=True)
 

@@ -18,10 +18,9 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from machine import machine, versions
+from machine import is_recorded, machine, recorded, versions
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -69,12 +68,6 @@ def at_size(data: ImageData, size: int) -> ImageData:
     return replace(data, train=made_small(data.train, size), test=made_small(data.test, size))
 
 
-def recorded() -> dict[str, Any]:
-    """Return what the result holds now: another process may have added to it."""
-    found: dict[str, Any] = json.loads(OUT.read_text("utf-8")) if OUT.exists() else {"rows": []}
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -89,7 +82,7 @@ def main() -> None:
         for shift in TRAINED:
             for size in SIZES:
                 key = {"size": size, "trained": shift, "seed": seed}
-                if any(key.items() <= row.items() for row in recorded()["rows"]):
+                if is_recorded(OUT, key):
                     continue
                 with tempfile.TemporaryDirectory() as out:
                     config = settings(size, shift, seed)
@@ -107,7 +100,7 @@ def main() -> None:
                     "steps": config.steps,
                     "machine": machine(),
                     "versions": versions("fmtutor"),
-                    "rows": [*recorded()["rows"], *rows],
+                    "rows": [*recorded(OUT)["rows"], *rows],
                 }
                 OUT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 

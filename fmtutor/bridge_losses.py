@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_points, check_same, readable
+from fmtutor.checking import check_points, check_positive, check_same, readable
 from fmtutor.losses import Coupling, cfm_loss, mean_square
 from fmtutor.notation import Field, PathSample, Time, align_time, batch_time
 from fmtutor.paths import BrownianBridge
@@ -116,8 +116,7 @@ def snapshot_loss(
         >>> loss.backward()
     """
     check_same("x1", x1, "x0", x0)
-    if not 0 <= sigma < math.inf:
-        raise ValueError(f"sigma must be finite and at least 0, but {sigma} came")
+    check_positive("sigma", sigma, zero=True)
     first, last = batch_time(first, x1), batch_time(last, x1)
     if readable(x1) and not bool((first < last).all()):
         raise ValueError("the last time of each pair must be above its first")

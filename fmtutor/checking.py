@@ -8,6 +8,7 @@ Chapter: notation
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
@@ -25,6 +26,7 @@ __all__ = [
     "check_labels",
     "check_model",
     "check_points",
+    "check_positive",
     "check_same",
     "check_samples",
     "readable",
@@ -182,6 +184,19 @@ def check_count(name: str, value: SupportsIndex, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, but {number} came")
     return number
+
+
+def check_positive(name: str, value: float, *, zero: bool = False) -> None:
+    """Refuse a number `value` that is not positive, or with `zero` at least 0, and finite.
+
+    Example:
+        >>> check_positive("sigma", -1.0, zero=True)
+        Traceback (most recent call last):
+        ValueError: sigma must be finite and at least 0, but -1.0 came
+    """
+    if not (0 < value < math.inf or (zero and value == 0)):
+        wanted = "finite and at least 0" if zero else "positive and finite"
+        raise ValueError(f"{name} must be {wanted}, but {value} came")
 
 
 def check_has(name: str, value: Any, method: str, expected: str) -> None:

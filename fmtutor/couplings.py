@@ -21,6 +21,7 @@ from fmtutor.checking import (
     check_cond,
     check_count,
     check_points,
+    check_positive,
     check_same,
     readable,
 )
@@ -90,7 +91,8 @@ def sinkhorn(
         tensor([8, 7])
     """
     random = as_generator(seed, generator)
-    entropic_plan(torch.zeros(1, 1), torch.zeros(1, 1), epsilon, tol=tol)  # refuses both at once
+    check_positive("epsilon", epsilon)
+    check_positive("tol", tol)
 
     def coupled(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
         cond = check_cond(cond, len(x1))

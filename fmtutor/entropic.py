@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_float64, check_count, check_samples
+from fmtutor.checking import as_float64, check_count, check_positive, check_samples
 
 __all__ = ["entropic_plan", "unbalanced_plan"]
 
@@ -52,7 +52,7 @@ def entropic_plan(
     """
     cost = _cost(x0, x1, epsilon)
     most = check_count("most", most)
-    _check_positive("tol", tol)
+    check_positive("tol", tol)
     n, m = cost.shape
     f, g = cost.new_zeros(n), cost.new_zeros(m)
     for temperature in _falling(cost, epsilon):  # near potentials, from those of warmer problems
@@ -107,8 +107,8 @@ def unbalanced_plan(
         tensor([0.5611, 0.3912], dtype=torch.float64)
     """
     cost = _cost(x0, x1, epsilon)
-    _check_positive("reach", reach)
-    _check_positive("tol", tol)
+    check_positive("reach", reach)
+    check_positive("tol", tol)
     share = reach / (reach + epsilon)
     a, b = -math.log(cost.shape[0]), -math.log(cost.shape[1])
     f = cost.new_zeros(cost.shape[0])
@@ -172,14 +172,9 @@ def _falling(cost: Tensor, epsilon: float) -> list[float]:
 def _cost(x0: Tensor, x1: Tensor, epsilon: float) -> Tensor:
     """Return squared distances, float64 `[n m]`."""
     check_samples("x0", x0, "x1", x1)
-    _check_positive("epsilon", epsilon)
+    check_positive("epsilon", epsilon)
     x, y = (as_float64(points.detach()).reshape(len(points), -1) for points in (x0, x1))
     cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
     if not bool(cost.isfinite().all()):
         raise ValueError("x0 and x1 are so far apart that their squared distances overflow")
     return cost
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, but {value} came")

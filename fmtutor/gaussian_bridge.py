@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_count, check_points, check_same
+from fmtutor.checking import as_generator, check_count, check_points, check_positive, check_same
 from fmtutor.notation import Time
 
 __all__ = ["GaussianBridge", "schroedinger_cross"]
@@ -33,7 +33,7 @@ def schroedinger_cross(cov0: Tensor, cov1: Tensor, sigma: float) -> Tensor:
     _check_covariance("cov0", cov0)
     _check_covariance("cov1", cov1)
     check_same("cov0", cov0, "cov1", cov1)
-    _check_size(sigma)
+    check_positive("sigma", sigma, zero=True)
     root = _root(cov0)
     values, vectors = torch.linalg.eigh(root @ cov1 @ root)
     # M = ½ (√(4A + σ⁴) − σ²), without the difference of two large numbers.
@@ -84,7 +84,7 @@ class GaussianBridge:
             check_same(name, getattr(self, name), "the first row of cov0", self.cov0[0])
         for name in ("mean0", "mean1", "cross"):
             check_points(getattr(self, name), name, finite=True)
-        _check_size(self.sigma)
+        check_positive("sigma", self.sigma, zero=True)
         eigenvalues = torch.linalg.eigvalsh(self.joint())
         if not bool(eigenvalues[0] >= -1e-5 * eigenvalues[-1]):
             raise ValueError(
@@ -188,11 +188,6 @@ def _root(cov: Tensor) -> Tensor:
 def _inverse(matrix: Tensor) -> Tensor:
     inverse: Tensor = torch.linalg.inv(matrix)
     return inverse
-
-
-def _check_size(sigma: float) -> None:
-    if not 0 <= sigma < float("inf"):
-        raise ValueError(f"sigma must be finite and at least 0, but {sigma} came")
 
 
 def _check_covariance(name: str, cov: Tensor) -> None:

@@ -65,10 +65,8 @@ def iterative_markovian_fitting(
     check_points(x1, "x1", finite=True)
     check_same("x1", x1, "x0", x0)
     BridgeField(model, path)  # refuses another path, before anything is trained
-    rounds, simulation_steps = (
-        check_count("rounds", rounds),
-        check_count("simulation_steps", simulation_steps),
-    )
+    rounds = check_count("rounds", rounds)
+    simulation_steps = check_count("simulation_steps", simulation_steps)
 
     def loss(
         model: nn.Module, x1: Tensor, x0: Tensor, generator: torch.Generator | None = None

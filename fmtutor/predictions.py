@@ -9,13 +9,12 @@ Chapter: diffusion
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_callable, readable
+from fmtutor.checking import check_callable, check_positive, readable
 from fmtutor.notation import (
     Field,
     PathSample,
@@ -221,5 +220,4 @@ def _solution(
 def _check(name: str, what: str, sigma_data: float) -> None:
     if name not in PREDICTIONS:
         raise ValueError(f"{what} must be one of {', '.join(PREDICTIONS)}, but {name!r} came")
-    if not 0 < sigma_data < math.inf:
-        raise ValueError(f"sigma_data must be positive and finite, but {sigma_data} came")
+    check_positive("sigma_data", sigma_data)

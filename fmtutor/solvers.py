@@ -22,6 +22,7 @@ from fmtutor.checking import (
     check_count,
     check_model,
     check_points,
+    check_positive,
     check_same,
     readable,
 )
@@ -265,8 +266,7 @@ def shift(t: Tensor, ratio: float) -> Tensor:
         tensor([0.0000, 0.2500, 1.0000])
     """
     check_points(t, "t")
-    if not 0 < ratio < math.inf:
-        raise ValueError(f"ratio must be positive and finite, but {ratio} came")
+    check_positive("ratio", ratio)
     return t / (t + ratio * (1 - t))
 
 

@@ -24,6 +24,7 @@ from fmtutor.checking import (
     check_labels,
     check_model,
     check_points,
+    check_positive,
     readable,
 )
 from fmtutor.guidance import drop_labels
@@ -438,8 +439,7 @@ def _check_settings(
     steps: int, batch_size: int, lr: float, warmup: int, ema: float
 ) -> tuple[int, int]:
     steps, batch_size = check_count("steps", steps), check_count("batch_size", batch_size)
-    if not 0 < lr < float("inf"):
-        raise ValueError(f"lr must be positive and finite, but {lr} came")
+    check_positive("lr", lr)
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup must lie in [0, steps) = [0, {steps}), but {warmup} came")
     if not 0 <= ema < 1:

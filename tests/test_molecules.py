@@ -126,7 +126,7 @@ class TestEnergies:
             (lambda: DoubleWell(particles=1), "particles must be at least 2"),
             (lambda: DoubleWell(a=0), "a must be positive"),
             (lambda: LennardJones(dim=0), "dim must be at least 1"),
-            (lambda: LennardJones(epsilon=-1), "epsilon must be positive, but -1 came"),
+            (lambda: LennardJones(epsilon=-1), "epsilon must be positive and finite, but -1 came"),
             (lambda: Butane(0), "temperature must be positive"),
             (lambda: Butane(math.inf), "temperature"),
             (lambda: LennardJones()(torch.zeros(2, 12, 3)), r"\[b 13 3\], but .* \[2, 12, 3\]"),

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from fmtutor.couplings import aligned
 from fmtutor.exercises.grading import Exercise, grader, normal
 from fmtutor.molecules import centred, centred_log_prob, effective_sample_size
 
@@ -42,20 +43,17 @@ grade_density = grader("grade_density", Exercise(
 ))  # fmt: skip
 
 
-def _turn(x0: Tensor, x1: Tensor, proper: bool = True) -> Tensor:
-    u, _, vh = torch.linalg.svd(x0.mT @ x1)
-    if proper:
-        sign = torch.linalg.det(u @ vh).sign()
-        vh = torch.cat([vh[:, :-1], vh[:, -1:] * sign[:, None, None]], dim=1)
-    turn: Tensor = u @ vh
-    return x0 @ turn
+def _turn(x0: Tensor, x1: Tensor, mirrors: bool = False) -> Tensor:
+    return aligned(range(x0.shape[1]), mirrors=mirrors)(x0, x1)[0]
 
 
-def _first(x0: Tensor, x1: Tensor) -> Tensor:
+def _matrix(x0: Tensor, x1: Tensor, place: int = -1) -> Tensor:
+    """Return the turns `[b d d]`, with the sign that may be needed at a place of the diagonal."""
     u, _, vh = torch.linalg.svd(x0.mT @ x1)
-    sign = torch.linalg.det(u @ vh).sign()
-    turn: Tensor = u @ torch.cat([vh[:, :1] * sign[:, None, None], vh[:, 1:]], dim=1)
-    return x0 @ turn
+    signs = torch.ones(x0.shape[0], x0.shape[2], 1, dtype=x0.dtype)
+    signs[:, place, 0] = torch.linalg.det(u @ vh).sign()
+    turn: Tensor = u @ (signs * vh)
+    return turn
 
 
 def _clouds(seed: int, b: int, n: int, d: int) -> tuple[Tensor, Tensor]:
@@ -70,20 +68,14 @@ grade_turn = grader("grade_turn", Exercise(
     inputs=[_clouds(1, 8, 4, 3), _clouds(2, 6, 3, 2)],
     mistakes=[
         ("this may be a mirror image; make the determinant one",
-         lambda x0, x1: _turn(x0, x1, proper=False)),
+         lambda x0, x1: _turn(x0, x1, mirrors=True)),
         ("this turns the other way: the transpose",
          lambda x0, x1: x0 @ _matrix(x0, x1).mT),
-        ("the sign belongs to the smallest singular value, the last one", _first),
+        ("the sign belongs to the smallest singular value, the last one",
+         lambda x0, x1: x0 @ _matrix(x0, x1, place=0)),
         ("this turns x1 to x0; x0 is to be turned", lambda x0, x1: _turn(x1, x0)),
     ],
 ))  # fmt: skip
-
-
-def _matrix(x0: Tensor, x1: Tensor) -> Tensor:
-    u, _, vh = torch.linalg.svd(x0.mT @ x1)
-    sign = torch.linalg.det(u @ vh).sign()
-    turn: Tensor = u @ torch.cat([vh[:, :-1], vh[:, -1:] * sign[:, None, None]], dim=1)
-    return turn
 
 
 def _size(log_w: Tensor) -> float:

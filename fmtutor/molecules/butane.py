@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_count
+from fmtutor.checking import as_generator, check_count, check_positive
+from fmtutor.manifolds import Rotations
 from fmtutor.molecules.positions import centred, check_positions
 
 __all__ = ["Butane", "torsion"]
@@ -72,8 +73,7 @@ class Butane:
     torsion_constants = (355.03, -68.19, 791.32)  # K
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be positive, but {self.temperature} K came")
+        check_positive("temperature", self.temperature)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return energies `[b]` at positions `[b 4 3]`."""
@@ -93,10 +93,7 @@ class Butane:
         r = torch.stack([_draw(*self._bond_law(), n, g) for _ in range(3)], dim=1)
         theta = torch.stack([_draw(*self._angle_law(), n, g) for _ in range(2)], dim=1)
         x = _chain(r, theta, _draw(*self._torsion_law(), n, g))
-        turn, upper = torch.linalg.qr(torch.randn(n, 3, 3, generator=g, dtype=x.dtype))
-        turn = turn * upper.diagonal(dim1=1, dim2=2).sign()[:, None]
-        turn = turn * torch.linalg.det(turn)[:, None, None]  # −R turns where R mirrors
-        return centred(x @ turn).float()
+        return centred(x @ Rotations().noise(x[:, :3], g)).float()
 
     def log_z(self) -> float:
         """Return the log of Z = ∫ exp(−E) over centred positions, by three integrals of one number.

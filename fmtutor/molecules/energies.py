@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_count
+from fmtutor.checking import check_count, check_positive
 from fmtutor.molecules.positions import centred, check_positions
 
 __all__ = ["DoubleWell", "Energy", "LennardJones", "force", "pair_distances"]
@@ -115,8 +115,7 @@ class LennardJones:
     def __post_init__(self) -> None:
         check_count("particles", self.particles, least=2)
         check_count("dim", self.dim)
-        if not self.epsilon > 0:
-            raise ValueError(f"epsilon must be positive, but {self.epsilon} came")
+        check_positive("epsilon", self.epsilon)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return energies `[b]` at positions `[b n d]`."""

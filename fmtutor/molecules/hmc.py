@@ -5,13 +5,12 @@ Chapter: molecules
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_callable, check_count
+from fmtutor.checking import as_generator, check_callable, check_count, check_positive
 from fmtutor.molecules.energies import Energy, force
 from fmtutor.molecules.positions import centred, centred_noise, check_positions
 
@@ -43,8 +42,7 @@ def relaxed(energy: Energy, x: Tensor, *, steps: int = 200, longest: float = 0.0
         True
     """
     check_positions(x)
-    if not 0 < longest < math.inf:
-        raise ValueError(f"longest must be positive and finite, but {longest} came")
+    check_positive("longest", longest)
     for k in range(check_count("steps", steps)):
         f = centred(force(energy, x))
         if not bool(f.isfinite().all()):
@@ -94,8 +92,7 @@ def hmc(
     check_callable("energy", energy, "a function of positions, such as DoubleWell()")
     draws, warmup = check_count("draws", draws), check_count("warmup", warmup, least=0)
     leapfrog, g = check_count("leapfrog", leapfrog), as_generator(seed, device=x.device)
-    if not 0 < step < math.inf:
-        raise ValueError(f"step must be positive and finite, but {step} came")
+    check_positive("step", step)
     x = centred(x)
     value = energy(x)
     if value.shape != (len(x),):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_same, readable
+from fmtutor.checking import as_generator, check_positive, check_same, readable
 from fmtutor.notation import PathSample, Time, align_time, as_time, batch_points
 
 __all__ = ["BridgePath", "BrownianBridge", "Interpolant"]
@@ -126,7 +126,7 @@ class BridgePath(Interpolant):
     sigma: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_sigma(self.sigma)
+        check_positive("sigma", self.sigma, zero=True)
 
     def gamma(self, t: Time) -> Tensor:
         """Return σ."""
@@ -179,9 +179,8 @@ class BrownianBridge(Interpolant):
     width: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_sigma(self.sigma)
-        if not 0 <= self.width < math.inf:
-            raise ValueError(f"width must be finite and at least 0, but {self.width} came")
+        check_positive("sigma", self.sigma, zero=True)
+        check_positive("width", self.width, zero=True)
 
     def gamma(self, t: Time) -> Tensor:
         """Return √(width² + σ² t (1 − t))."""
@@ -191,8 +190,3 @@ class BrownianBridge(Interpolant):
     def half_d_variance(self, t: Time) -> Tensor:
         """Return ½ σ² (1 − 2t)."""
         return 0.5 * self.sigma**2 * (1 - 2 * as_time(t))
-
-
-def _check_sigma(sigma: float) -> None:
-    if not 0 <= sigma < math.inf:
-        raise ValueError(f"sigma must be finite and at least 0, but {sigma} came")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fmtutor.checking import check_positive
 from fmtutor.notation import Time, as_time
 from fmtutor.paths.affine import AffinePath, VariancePreserving
 
@@ -118,8 +119,7 @@ class Karras(_Exploding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.rho < math.inf:
-            raise ValueError(f"rho must be positive and finite, but {self.rho} came")
+        check_positive("rho", self.rho)
 
     def sigma(self, t: Time) -> Tensor:
         """Return (σ_max^(1/ρ) + t (σ_min^(1/ρ) − σ_max^(1/ρ)))^ρ."""

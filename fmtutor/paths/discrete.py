@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_count, check_points, check_same, readable
+from fmtutor.checking import check_count, check_points, check_positive, check_same, readable
 from fmtutor.notation import PathSample, Time, align_time, as_time, batch_time
 
 __all__ = ["CosineSchedule", "MixturePath", "Power", "Schedule", "check_tokens"]
@@ -52,8 +52,7 @@ class Power:
     exponent: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.exponent < math.inf:
-            raise ValueError(f"exponent must be positive and finite, but {self.exponent} came")
+        check_positive("exponent", self.exponent)
 
     def kappa(self, t: Time) -> Tensor:
         """Return t^a."""
