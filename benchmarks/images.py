@@ -219,12 +219,14 @@ def main() -> None:
                 config = replace(ENTRANTS[name], precision=options.precision, seed=seed)
                 trained = train_ours(data, options.minutes, config)
             start = time.process_time()
-            scores = rounded(judge.score(trained.draw(labels), labels))
+            drawn = trained.draw(labels)
+            seconds = time.process_time() - start
+            scores = rounded(judge.score(drawn, labels))
             row = key | {
                 "steps": trained.steps,
                 "batch_size": trained.batch_size,
                 "cpu_seconds": round(trained.seconds),
-                "drawing_seconds": round(time.process_time() - start),
+                "milliseconds_per_picture": round(1000 * seconds / PICTURES, 1),
                 "scores": scores,
                 "versions": versions("fmtutor", *([PEER] if name == PEER else [])),
             }

@@ -2,10 +2,13 @@
 
 Each row trains on reference samples for the given minutes of one core and draws as many samples as
 it judges by, with their exact log-densities: effective sample sizes both ways, log Z both ways, the
-energies raw and reweighted, and how the paths bend. The networks of seed 0 are shipped, so that the
-chapter draws from them. Rows that the result holds are not made again.
+energies raw and reweighted, and how the paths bend. With `--ship` the network of seed 0 goes into
+the package, so that the chapter draws from it. Rows that the result holds are not made again.
 
-    python benchmarks/molecules.py dw4 dw4-plain butane --minutes 2 --seeds 0 1 2
+    python benchmarks/molecules.py dw4 butane butane-plain --ship
+    python benchmarks/molecules.py dw4 butane --seeds 1 2
+    python benchmarks/molecules.py dw4-plain
+    python benchmarks/molecules.py dw4 --minutes 20
 
 Four minutes a row of one core for DW4 and butane with two minutes of training.
 """
@@ -24,7 +27,6 @@ from typing import Any, NamedTuple
 
 import torch
 from machine import is_recorded, processor, recorded, versions
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fmtutor import cfm_loss, log_prob, minimise, sample, sample_with_log_prob
@@ -46,10 +48,10 @@ from fmtutor.molecules import (
     reweighted,
     torsion,
 )
+from fmtutor.molecules.shipped_flows import save_shipped
 from fmtutor.networks import EGNN
 
 OUT = Path(__file__).parent / "results" / "molecules.json"
-SHIPPED = Path(__file__).parents[1] / "fmtutor" / "molecules" / "trained"
 JUDGED = 4000  # samples
 
 
@@ -57,31 +59,31 @@ class System(NamedTuple):
     """What is learned, by which network and settings, and judged with how many steps of RK4."""
 
     energy: Energy
-    data: Callable[[], Tensor]
+    data: Callable[[int], Tensor]  # of a seed
     network: dict[str, Any]
     coupling: Coupling
     settings: dict[str, Any]
     steps: int
 
 
-def chains(energy: DoubleWell, count: int, draws: int) -> Tensor:
+def chains(energy: DoubleWell, count: int, draws: int, seed: int) -> Tensor:
     """Return reference samples; refuse those of chains that disagree."""
-    start = torch.randn(
-        count, energy.particles, energy.dim, generator=torch.Generator().manual_seed(0)
-    )
-    samples = hmc(energy, relaxed(energy, start), draws=draws, warmup=500, leapfrog=20).samples
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(count, energy.particles, energy.dim, generator=generator)
+    settings = {"draws": draws, "warmup": 500, "leapfrog": 20, "seed": seed}
+    samples = hmc(energy, relaxed(energy, start), **settings).samples
     disagreement = r_hat(energy(samples.flatten(0, 1)).reshape(samples.shape[:2]))
     if not disagreement < 1.02:
         raise RuntimeError(f"R-hat of the reference is {disagreement:.3f}")
     return samples[::2].flatten(0, 1)
 
 
-def double_well() -> Tensor:
-    return chains(DoubleWell(), 200, 1000)
+def double_well(seed: int) -> Tensor:
+    return chains(DoubleWell(), 200, 1000, seed)
 
 
-def butane() -> Tensor:
-    return Butane().sample(100_000, seed=0)
+def butane(seed: int) -> Tensor:
+    return Butane().sample(100_000, seed=seed)
 
 
 DW4 = {"particles": 4, "dim": 2, "width": 32, "depth": 3}
@@ -125,21 +127,16 @@ def detour(network: EGNN, x0: Tensor) -> float:
     return (length / (path[-1] - path[0]).flatten(1).norm(dim=1)).mean().item()
 
 
-def judged(system: System, data: Tensor, unit: float, network: EGNN) -> dict[str, Any]:
-    """Return what weights, energies and paths say of a trained network."""
-    n, d = data.shape[1:]
-    g = torch.Generator().manual_seed(1)
+def judged(system: System, held: Tensor, unit: float, network: EGNN) -> dict[str, Any]:
+    """Return what weights, energies and paths say of a network; `held` is not trained on."""
+    n, d = held.shape[1:]
     field = InHelmert(network, n)
-    x0 = centred_noise(data[:JUDGED], g)
+    x0 = centred_noise(held, torch.Generator().manual_seed(1))
     volume = (n - 1) * d * math.log(unit)
     y, log_q = sample_with_log_prob(
         field, field.coordinates(x0), steps=system.steps, batch_size=1000
     )
     x = field.positions(y) * unit
-    if isinstance(system.energy, Butane):
-        held = system.energy.sample(JUDGED, seed=1) / unit
-    else:  # of those trained on
-        held = data[torch.randperm(len(data), generator=g)[:JUDGED]]
     log_q_data = log_prob(field, field.coordinates(held), steps=system.steps, batch_size=1000)
     log_w = -system.energy(x) - (log_q - volume)
     log_w_data = -system.energy(held * unit) - (log_q_data - volume)
@@ -181,11 +178,13 @@ def main() -> None:
     parser.add_argument("systems", nargs="+", choices=SYSTEMS)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--ship", action="store_true", help="store the network of seed 0")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.systems:
         system = SYSTEMS[name]
-        data = system.data()
+        data, held = system.data(0), system.data(1)
+        held = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(1))[:JUDGED]]
         unit = (data.square().sum((1, 2)).mean() / (data[0].numel() - data.shape[2])).sqrt().item()
         for seed in options.seeds:
             key = {"system": name, "minutes": options.minutes, "seed": seed}
@@ -196,14 +195,12 @@ def main() -> None:
                 "unit": unit,
                 "steps": steps,
                 "cpu_seconds": round(seconds),
-                **rounded(judged(system, data / unit, unit, network)),
+                **rounded(judged(system, held / unit, unit, network)),
                 "machine": processor(),
                 "versions": versions("fmtutor"),
             }
-            if seed == 0 and not name.endswith("plain"):
-                SHIPPED.mkdir(exist_ok=True)
-                tag = f"{name}-{options.minutes:g}"
-                save_file(network.state_dict(), SHIPPED / f"{tag}.safetensors")
+            if options.ship and seed == 0:
+                save_shipped(name, network, unit, **system.network)
             result = {"judged": JUDGED, "rows": [*recorded(OUT)["rows"], row]}
             OUT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
             print({k: v for k, v in row.items() if k != "versions"}, flush=True)

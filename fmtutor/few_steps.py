@@ -2,9 +2,10 @@
 
 A loss is called as `loss(u, x1, *cond, generator=)`, as `minimise` wants it, with an average
 velocity `u(x, s, t, *cond)` and data `x1` `[b ...]`; what else it takes is given by
-`functools.partial`. Each is the mean square of u(x, s, t) less a target that carries no gradient,
-0-d. A self-trained one compares a `share` of the batch on the diagonal, s = t, with the velocity
-u_t of a `path`, and the rest with itself at times drawn by `pairs`.
+`functools.partial`. Each is the mean square of u(x, s, t), Lagrange's of the speed ∂_t X_{s,t}(x),
+less a target that carries no gradient, 0-d. A self-trained one draws two times of each point by
+`pairs`; for a `share` of the batch both become one of the two, and u is compared with the velocity
+of a `path` there, the rest with itself.
 
 Chapter: few_steps
 """
@@ -16,7 +17,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_count, check_model, check_points, check_same
+from fmtutor.checking import (
+    check_callable,
+    check_count,
+    check_model,
+    check_points,
+    check_positive,
+    check_same,
+    readable,
+)
 from fmtutor.flow_maps import AverageVelocity, derivative
 from fmtutor.losses import gaussian
 from fmtutor.notation import Field, Path, PathSample, align_time
@@ -45,9 +54,10 @@ def regression_loss(
     Equation: eq-few-regression
     Reference: luhman2021
     """
+    _check(u, x1)
     check_same("x0", x0, "x1", x1)
     zero = x1.new_zeros(len(x1))
-    return (u(x0, zero, zero + 1, *cond) - (x1 - x0)).square().mean()
+    return _error(u(x0, zero, zero + 1, *cond), x1 - x0).square().mean()
 
 
 def uniform_pairs(x1: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -82,7 +92,7 @@ def lagrangian_loss(
         with torch.no_grad():
             landed = d.xt + span * value
             v = u(landed, t, t, *cond) if teacher is None else teacher(landed, t, *cond)
-        return value + span * slope - v
+        return value + span * slope - _shaped("the teacher's v(x, t)", v, landed)
 
     return _self_trained(u, x1, cond, residual, share, pairs, path, generator)
 
@@ -94,11 +104,13 @@ def meanflow_loss(
 ) -> Tensor:  # fmt: skip
     """Compare u with u_s + (t − s)(∂_s u + ∂_x u · u_s), the conditional velocity u_s for v_s.
 
-    With a `power` p the squared error r of each point is weighed by 1/(r + 0.001)^p.
+    With a `power` p the squared error r of each point is weighed by 1/(r + 0.001)^p. Then the exact
+    map is no longer a fixed point, as the weight depends on the velocity that was drawn.
 
     Equation: eq-few-meanflow
     Reference: geng2025
     """
+    check_positive("power", power, zero=True)
 
     def residual(d: PathSample, t: Tensor, *cond: Tensor) -> Tensor:
         value, slope = derivative(u, d.xt, d.t, t, *cond, dx=d.ut, ds=1.0)
@@ -124,7 +136,7 @@ def semigroup_loss(
             first = u(d.xt, d.t, middle, *cond)
             landed = d.xt + align_time(middle - d.t, d.xt) * first
             target = (first + u(landed, middle, t, *cond)) / 2
-        return u(d.xt, d.t, t, *cond) - target
+        return _error(u(d.xt, d.t, t, *cond), target)
 
     return _self_trained(u, x1, cond, residual, share, pairs, path, generator)
 
@@ -150,7 +162,8 @@ def consistency_loss(
     left = align_time(1 - later, x1)
     with torch.no_grad():
         target = there.xt + left * u(there.xt, later, one, *cond) - here.xt
-    return (u(here.xt, s, one, *cond) - target / align_time(1 - s, x1)).square().mean()
+    here_to_one = u(here.xt, s, one, *cond)
+    return _error(here_to_one, target / align_time(1 - s, x1)).square().mean()
 
 
 def _self_trained(
@@ -163,14 +176,18 @@ def _self_trained(
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in [0, 1], but {share} came")
     x0 = gaussian(x1, generator)
-    r = torch.rand(len(x1), generator=generator, dtype=x1.dtype, device=x1.device)
+    coin = torch.rand(len(x1), generator=generator, dtype=x1.dtype, device=x1.device)
     s, t = pairs(x1, generator)
-    k = round(share * len(x1))
-    s = torch.cat([r[:k], s[k:]])
+    if readable(s) and not bool(((s >= 0) & (s <= t) & (t <= 1)).all()):
+        raise ValueError("pairs must draw times 0 <= s <= t <= 1, but others came")
+    k = max(round(share * len(x1)), 1 if share else 0)
+    # One of the two: so it has the law that the times have before they are put in order.
+    s = torch.cat([torch.where(coin < 0.5, s, t)[:k], s[k:]])
     draw = path.sample(x0, x1, s)
     errors = []
     if k:
-        errors.append(u(draw.xt[:k], s[:k], s[:k], *(c[:k] for c in cond)) - draw.ut[:k])
+        velocity = u(draw.xt[:k], s[:k], s[:k], *(c[:k] for c in cond))
+        errors.append(_error(velocity, draw.ut[:k]))
     if k < len(x1):
         rest = PathSample(*(part[k:] for part in draw))
         errors.append(residual(rest, t[k:], *(c[k:] for c in cond)))
@@ -178,6 +195,19 @@ def _self_trained(
     return (square / (square.detach() + 1e-3) ** power if power else square).mean()
 
 
+def _error(found: Tensor, target: Tensor) -> Tensor:
+    """Return what a network answered less its target."""
+    return _shaped("u(x, s, t)", found, target) - target
+
+
+def _shaped(name: str, found: Tensor, x: Tensor) -> Tensor:
+    """Return an answer, refused if it has not the shape of x: it would be spread over x."""
+    if found.shape != x.shape:
+        raise ValueError(f"{name} must have the shape {[*x.shape]} of x, but {[*found.shape]} came")
+    return found
+
+
 def _check(u: AverageVelocity, x1: Tensor) -> None:
-    check_points(x1, "x1")
+    check_callable("u", u, "called as u(x, s, t)")
+    check_points(x1, "x1", finite=True)
     check_model(u, x1, "x1")

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fmtutor.checking import check_callable, check_cond, check_model, check_points, check_same
+from fmtutor.checking import (
+    check_callable,
+    check_cond,
+    check_count,
+    check_model,
+    check_points,
+    check_same,
+)
 from fmtutor.notation import Field, Time, align_time, batch_time
 from fmtutor.solvers import sample, time_grid
 
@@ -76,6 +83,8 @@ def follow(
 def average_of(v: Field, *, steps: int = 100) -> AverageVelocity:
     """Return the average velocity of a field `v` by `steps` of RK4, on the diagonal v itself.
 
+    It may be differentiated in x anywhere, in s and t off the diagonal only.
+
     Equation: eq-few-map
 
     Example:
@@ -85,6 +94,7 @@ def average_of(v: Field, *, steps: int = 100) -> AverageVelocity:
                 [1.0000]])
     """
     check_callable("v", v, "called as v(x, t)")
+    steps = check_count("steps", steps)
 
     def u(x: Tensor, s: Time, t: Time, *cond: Tensor) -> Tensor:
         start, end = batch_time(s, x), batch_time(t, x)

@@ -21,7 +21,10 @@ from fmtutor.paths import MixturePath
 from fmtutor.paths.discrete import check_tokens
 from fmtutor.solvers import time_grid
 
-__all__ = ["bits_bound", "cross_entropy", "draw", "jump_kernel", "only_masked", "sample_tokens"]
+__all__ = [
+    "bits_bound", "bits_loss", "cross_entropy", "draw", "jump_kernel", "only_masked",
+    "sample_tokens",
+]  # fmt: skip
 
 IGNORED = -100  # the target that torch's cross-entropy leaves out
 METHODS = ("exact", "euler")
@@ -252,19 +255,73 @@ def bits_bound(
     Equation: eq-discrete-bits
     Reference: sahoo2024
     """
-    check_tokens(x1, path.tokens, "x1")
-    if not path.masked:
-        raise ValueError("the bound is that of a masked path, but its source is uniform")
+    _check_masked(path, x1)
     cond, g = check_cond(cond, len(x1)), as_generator(seed, device=x1.device)
-    n, total = x1.shape[1], torch.zeros(len(x1), dtype=torch.float64, device=x1.device)
+    total = torch.zeros(len(x1), dtype=torch.float64, device=x1.device)
     start = torch.rand(len(x1), generator=g, dtype=torch.float64, device=x1.device)
     for k in range(draws):
-        m = ((start + k / draws) % 1 * n).long() + 1  # [b], in {1, ..., n}
-        rank = torch.rand(x1.shape, generator=g, device=x1.device).argsort(1).argsort(1)
-        hidden = rank < m.unsqueeze(1)
-        xt = torch.where(hidden, path.tokens, x1)
-        t = path.schedule.time_of(1 - m.float() / n)
-        told = logits(xt, t, *cond).double().log_softmax(-1)
-        nats = -told.gather(-1, x1.unsqueeze(-1)).squeeze(-1)
-        total += n / m * torch.where(hidden, nats, 0.0).sum(1)
-    return total / draws / math.log(2)
+        total += _bits(logits, x1, path, start + k / draws, cond, g)
+    return total / draws
+
+
+def bits_loss(path: MixturePath) -> Callable[..., Tensor]:
+    """Return the mean of `bits_bound` as a loss of a batch, 0-d, for `minimise`.
+
+    Among the sequences of a batch the shares that are masked are spread evenly over (0, 1], which
+    a loss of random times leaves to chance. It has the minimiser of `cross_entropy`.
+
+    Args:
+        path: The path, with a mask.
+
+    Returns:
+        The loss, called as loss(logits, x1, *cond, generator=g).
+
+    Raises:
+        ValueError: If the path has no mask; when called, if tokens are out of range.
+
+    Equation: eq-discrete-bits
+    Reference: sahoo2024
+
+    Example:
+        >>> loss = bits_loss(MixturePath(4))
+        >>> loss(lambda x, t: torch.zeros(*x.shape, 4), torch.zeros(8, 3, dtype=torch.long))
+        tensor(6., dtype=torch.float64)
+    """
+    _check_masked(path)
+
+    def loss(
+        logits: Field, x1: Tensor, *cond: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        _check_masked(path, x1)
+        even = torch.arange(len(x1), dtype=torch.float64, device=x1.device) / len(x1)
+        start = torch.rand(1, generator=generator, dtype=torch.float64, device=x1.device)
+        return _bits(logits, x1, path, start + even, cond, generator).mean()
+
+    return loss
+
+
+def _check_masked(path: MixturePath, x1: Tensor | None = None) -> None:
+    if x1 is not None:
+        check_tokens(x1, path.tokens, "x1")
+    if not path.masked:
+        raise ValueError("the bound is that of a masked path, but its source is uniform")
+
+
+def _bits(
+    logits: Field,
+    x1: Tensor,
+    path: MixturePath,
+    place: Tensor,
+    cond: Sequence[Tensor],
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Return one draw of the bound `[b]`, float64, with the share masked at `place` modulo 1."""
+    n = x1.shape[1]
+    m = (place % 1 * n).long() + 1  # [b], in {1, ..., n}
+    rank = torch.rand(x1.shape, generator=generator, device=x1.device).argsort(1).argsort(1)
+    hidden = rank < m.unsqueeze(1)
+    xt = torch.where(hidden, path.tokens, x1)
+    t = path.schedule.time_of(1 - m.float() / n)
+    told = logits(xt, t, *cond).double().log_softmax(-1)
+    nats = -told.gather(-1, x1.unsqueeze(-1)).squeeze(-1)
+    return n / m * torch.where(hidden, nats, 0.0).sum(1) / math.log(2)

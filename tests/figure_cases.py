@@ -31,6 +31,7 @@ CASES = {
         play="Follow the field",
     ),
     "GlobeExplorer": Case({"time": 0.2}, play="Play"),
+    "MoleculeExplorer": Case({"steps": 4, "time": 0.2}, play="Play"),
     "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
     "SolverLab": Case({}, knobs=("x₀",)),
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),

@@ -9,6 +9,7 @@ from fmtutor import cfm_loss, guided
 from fmtutor.finite_law import FiniteLaw
 from fmtutor.jumps import (
     bits_bound,
+    bits_loss,
     cross_entropy,
     draw,
     jump_kernel,
@@ -192,6 +193,36 @@ def test_the_bound_of_a_wrong_network_is_larger_by_its_error():
     torch.testing.assert_close(bits, torch.full_like(bits, 2.0))
 
 
+def test_the_loss_is_the_mean_of_the_bound_with_less_chance():
+    law = FiniteLaw(torch.tensor([[0.3, 0.1, 0.0], [0.1, 0.1, 0.2], [0.0, 0.1, 0.1]]))
+    path, g = MixturePath(3), torch.Generator().manual_seed(0)
+    x1 = law.sample(64, generator=g)
+
+    def net(x, t):  # is most mistaken where all is masked
+        wrong = (x == 3).all(1).view(-1, 1, 1) * torch.tensor([0.0, 1.0, 3.0])
+        return (law.posterior(path)(x, t).double() + wrong).clamp(min=-30)
+
+    loss = bits_loss(path)
+    found = torch.stack([loss(net, x1, generator=g) for _ in range(400)])
+    alone = torch.stack([bits_bound(net, x1, path, seed=k).mean() for k in range(400)])
+    expected = bits_bound(net, x1, path, draws=2000, seed=1).mean()
+    assert abs(found.mean() - expected) < 4 * found.std() / 20
+    assert found.std() < 0.9 * alone.std()
+
+
+def test_the_loss_has_a_gradient_and_takes_conditions():
+    scale = torch.ones(3, requires_grad=True)
+
+    def net(x, t, label):
+        return (scale * label.view(-1, 1, 1)).expand(*x.shape, 3)
+
+    x1, g = torch.tensor([[0, 1], [2, 1]]), torch.Generator().manual_seed(0)
+    loss = bits_loss(MixturePath(3))(net, x1, torch.tensor([1, 2]), generator=g)
+    assert loss.item() == pytest.approx(2 * math.log2(3))
+    (gradient,) = torch.autograd.grad(loss, scale)
+    assert gradient.abs().sum() > 0
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -224,6 +255,8 @@ def test_bad_input_is_refused(change, error, message):
         (lambda: cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 4).long()), "logits must have"),
         (lambda: bits_bound(undecided, X0, PATH), "x1 must hold tokens 0, ..., 3, but 4 came"),
         (lambda: bits_bound(undecided, X0, MixturePath(5, masked=False)), "that of a masked path"),
+        (lambda: bits_loss(PATH)(undecided, X0), "x1 must hold tokens 0, ..., 3, but 4 came"),
+        (lambda: bits_loss(MixturePath(5, masked=False)), "that of a masked path"),
         (lambda: draw(torch.full((1, 2), math.nan)), "p must be finite"),
         (lambda: jump_kernel(PATH, X0, torch.zeros(6, 3, 4), 0.5, 0.5), "times must rise within"),
     ],

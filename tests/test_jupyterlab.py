@@ -41,6 +41,11 @@ FIGURES = {
         {"time": 0.7, "place": -0.4, "points": (0.5, -1.5), "sigma_min": 0.2},
         {"arrows": False, "shown": "second"},
     ),
+    "MoleculeExplorer": (
+        {"steps": 4},
+        {"time": 0.4, "pairs": "independent", "molecule": 7, "seed": 3, "steps": 2},
+        {"longitude": -40, "latitude": 10, "ways": False},
+    ),
     "GradientExplorer": ({}, {"time": 0.3, "samples": 64, "seed": 5, "theta": (-1.0, 0.5)}),
     "SolverLab": ({}, {"method": "heun", "steps": 8, "dataset": "one Gaussian", "x0": (0.5, 0.5)}),
     "CouplingExplorer": (

@@ -26,8 +26,11 @@ from fmtutor.molecules import (
     r_hat,
     relaxed,
     reweighted,
+    shipped,
     torsion,
 )
+from fmtutor.molecules.shipped_flows import save_shipped
+from fmtutor.networks import EGNN
 
 F64 = torch.float64
 
@@ -358,3 +361,33 @@ class TestWeights:
         assert reweighted(energy, -energy).value == 1
         with pytest.raises(ValueError, match="values must be finite where weights are, but 1"):
             reweighted(torch.tensor([1.0, math.nan]), torch.zeros(2))
+
+
+class TestShipped:
+    def test_what_is_stored_comes_back(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("fmtutor.molecules.shipped_flows.FOLDER", tmp_path)
+        arguments = {"particles": 3, "dim": 2, "kinds": (0, 1, 0), "width": 8}
+        torch.manual_seed(1)
+        net = EGNN(**arguments)
+        save_shipped("three", net, 1.25, **arguments)
+        torch.manual_seed(2)
+        expected = torch.rand(1)
+        torch.manual_seed(2)
+        found, unit = shipped("three")
+        assert torch.equal(torch.rand(1), expected), "the reader's random numbers are left alone"
+        x = centred(draw(5, 3, 2).float())
+        assert unit == 1.25
+        assert torch.equal(found(x, 0.3), net(x, 0.3))
+        assert not any(p.requires_grad for p in found.parameters())
+        with pytest.raises(ValueError, match="name must be one of three, but 'four' came"):
+            shipped("four")
+
+    @pytest.mark.parametrize("name", ["butane", "butane-plain", "dw4"])
+    def test_the_flows_end_at_low_energies(self, name):
+        net, unit = shipped(name)
+        energy = DoubleWell() if name == "dw4" else Butane()
+        g = torch.Generator().manual_seed(0)
+        x0 = centred_noise(torch.empty(200, net.particles, net.dim), g)
+        x = unit * sample(net, x0, steps=20, method="rk4")
+        mean = -22.5 if name == "dw4" else 3.5
+        assert mean - 1 < energy(x).median() < mean + 3

@@ -43,6 +43,7 @@ FIGURES = {
     "manifolds": [widgets.GlobeExplorer],
     "marginal": [widgets.StripExplorer, widgets.PosteriorExplorer],
     "memorisation": [partial(widgets.PosteriorExplorer, time=0.85)],
+    "molecules": [widgets.MoleculeExplorer],
     "objectives": [widgets.GradientExplorer],
     "paths": [widgets.PathExplorer],
     "playground": [widgets.Playground],

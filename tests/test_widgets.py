@@ -223,7 +223,9 @@ def test_a_network_comes_back_as_it_was_packed(dtype, classes, global_rng_untouc
 
 
 def test_what_has_no_twin_in_the_page_is_refused():
-    with pytest.raises(TypeError, match="only an MLP runs in the page, but a Linear came"):
+    with pytest.raises(
+        TypeError, match="only an MLP or an EGNN runs in the page, but a Linear came"
+    ):
         pack_network(nn.Linear(2, 2))
     with pytest.raises(TypeError, match="BridgePath"):
         pack_path(BridgePath(0.1))

@@ -39,6 +39,8 @@ from fmtutor.flow_maps import jump
 from fmtutor.manifold_oracles import SphereField
 from fmtutor.manifolds import Sphere
 from fmtutor.metrics import energy_distance
+from fmtutor.molecules import Butane, torsion
+from fmtutor.networks import EGNN
 from fmtutor.paths import BrownianBridge
 from fmtutor.plotting import COLORS, blend
 from fmtutor.widgets import (
@@ -46,6 +48,7 @@ from fmtutor.widgets import (
     flow_player,
     globe_explorer,
     jump_explorer,
+    molecule_explorer,
     resolutions,
     schedules,
     token_explorer,
@@ -416,6 +419,38 @@ def sphere_case(steps=20):
     }
 
 
+def particles_case(name, dtype="float32", b=7, **settings):
+    """Velocities of a network of particles, with random weights."""
+    torch.manual_seed(5)
+    model = EGNN(**settings).requires_grad_(False)
+    for weights in model.parameters():  # the page and Python compute with the same rounded ones
+        weights.copy_(weights.half() if dtype == "float16" else weights)
+    packed, x = pack_network(model, dtype), normal(b, model.particles, model.dim, seed=44)
+    velocities = [model.double()(x, t) for t in TIMES]
+    return {"name": name, "packed": packed, "x": x, "t": TIMES, "velocities": velocities}
+
+
+def molecules_case():
+    """Torsions and energies of butane, at rest and torn apart; a whole way of the shipped flow."""
+    figure = molecule_explorer.MoleculeExplorer(steps=6)
+    x = torch.cat([molecule_explorer.exact()[:5], normal(4, 4, 3, seed=45)])
+    ends = []
+    for pairs in molecule_explorer.PAIRS:
+        figure.pairs = pairs
+        ends.append(figure.positions() / figure._settings["unit"])
+    figure.time = 0.0
+    return {
+        "x": x,
+        "constants": figure._settings["constants"],
+        "torsions": torsion(x),
+        "energies": Butane()(x),
+        "packed": figure._networks,
+        "noise": figure.positions() / figure._settings["unit"],
+        "steps": figure.steps,
+        "ends": ends,
+    }
+
+
 def bridge_case(seed, epsilon, sigma=0.7, width=0.3, steps=6):
     """A plan, the exact field of its bridges, and the ways of the equation with a seed's noise."""
     x0, x1, x = normal(7, 2, seed=seed), normal(7, 2, seed=seed + 1) + 1, normal(5, 2, seed=40)
@@ -494,6 +529,12 @@ def write_fixtures(file):
         ],
         "resolutions": resolution_cases(),
         "sphere": sphere_case(),
+        "particles": [
+            particles_case("chain", particles=4, kinds=range(4)),
+            particles_case("half precision", "float16", particles=5, dim=2, kinds=(0, 0, 1, 1, 0)),
+            particles_case("odd sizes", particles=3, width=5, depth=2, time_dim=6, radial=7),
+        ],
+        "molecules": molecules_case(),
         "bridges": [bridge_case(41, 0.98), bridge_case(43, 0.4, 0.3), bridge_case(45, 50.0, 1.5)],
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),

@@ -22,7 +22,8 @@ JUMP = "jump"
 
 JUMP_LOSSES: dict[str, Callable[..., Tensor]] = {
     "lagrangian": lagrangian_loss,
-    "meanflow": partial(meanflow_loss, power=1.0, share=0.75),  # as published for pictures
+    # The weight and the share with which it was published for ImageNet.
+    "meanflow": partial(meanflow_loss, power=1.0, share=0.75),
     "semigroup": semigroup_loss,
 }
 """The losses of few steps that need nothing but data, by name: `loss(u, x1, *cond, generator=)`.

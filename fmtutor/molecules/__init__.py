@@ -20,6 +20,7 @@ from fmtutor.molecules.positions import (
     centred_noise,
     helmert,
 )
+from fmtutor.molecules.shipped_flows import Shipped, shipped
 from fmtutor.molecules.weights import (
     Estimate,
     effective_sample_size,
@@ -36,6 +37,7 @@ __all__ = [
     "Estimate",
     "InHelmert",
     "LennardJones",
+    "Shipped",
     "centred",
     "centred_log_prob",
     "centred_noise",
@@ -50,5 +52,6 @@ __all__ = [
     "r_hat",
     "relaxed",
     "reweighted",
+    "shipped",
     "torsion",
 ]

@@ -50,6 +50,7 @@ class EGNN(nn.Module):
 
     pairs: Tensor
     centres: Tensor
+    kinds: Tensor
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class TwoTimes(nn.Module):
     It is called as u(x, s, t) or, with classes, as u(x, s, t, label).
 
     A `Transformer` is refused: its LayerNorm has a forward-mode derivative whose own gradient is
-    wrong in torch (pytorch/pytorch issue 196700), and two of the losses follow just that gradient.
+    wrong in torch (pytorch/pytorch issue 196700), and Lagrange's loss follows just that gradient.
 
     Args:
         network: The network v, an `MLP` or a `UNet`.

@@ -13,6 +13,7 @@ from fmtutor.widgets.globe_explorer import GlobeExplorer
 from fmtutor.widgets.gradient_explorer import GradientExplorer
 from fmtutor.widgets.guidance_explorer import GuidanceExplorer
 from fmtutor.widgets.jump_explorer import JumpExplorer
+from fmtutor.widgets.molecule_explorer import MoleculeExplorer
 from fmtutor.widgets.path_explorer import PathExplorer
 from fmtutor.widgets.playground import Playground
 from fmtutor.widgets.posterior_explorer import PosteriorExplorer
@@ -32,6 +33,7 @@ __all__ = [
     "GradientExplorer",
     "GuidanceExplorer",
     "JumpExplorer",
+    "MoleculeExplorer",
     "PathExplorer",
     "Playground",
     "PosteriorExplorer",

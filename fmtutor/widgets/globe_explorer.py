@@ -17,9 +17,10 @@ from fmtutor.manifold_oracles import SphereField
 from fmtutor.manifolds import Sphere
 from fmtutor.plotting import COLORS, blend, scatter
 from fmtutor.solvers import sample
-from fmtutor.widgets.base import Finite, LiveFigure
+from fmtutor.widgets.base import Finite
 from fmtutor.widgets.packing import pack_floats
 from fmtutor.widgets.rng import Random
+from fmtutor.widgets.turning import TurnedFigure
 
 __all__ = ["RADIUS", "GlobeExplorer", "airports"]
 
@@ -58,7 +59,7 @@ def _way(seed: int) -> Tensor:
     return torch.cat([way, end[None]])
 
 
-class GlobeExplorer(LiveFigure):
+class GlobeExplorer(TurnedFigure):
     """A globe that can be turned: particles on their geodesic ways' average, to 200 airports.
 
     The source is uniform, the field that of `SphereField`.
@@ -82,8 +83,6 @@ class GlobeExplorer(LiveFigure):
 
     time = Finite(0.8, min=0.0, max=1.0).tag(sync=True)
     seed = traitlets.Int(1, min=0, max=2**31 - 1).tag(sync=True)
-    longitude = Finite(15.0, min=-180.0, max=180.0).tag(sync=True)
-    latitude = Finite(35.0, min=-90.0, max=90.0).tag(sync=True)
     ways = traitlets.Bool(True).tag(sync=True)
     field = traitlets.Bool(False).tag(sync=True)
 
@@ -109,13 +108,6 @@ class GlobeExplorer(LiveFigure):
         x, y = self.positions(), airports()
         near, far = ((x[:, None] + sign * y).norm(dim=2) for sign in (-1, 1))
         return RADIUS * float((2 * torch.atan2(near, far)).amin(1).median())
-
-    def view(self) -> Tensor:
-        """Return the directions to the right, up and towards the reader, as rows `[3 3]`."""
-        a, b = torch.deg2rad(torch.tensor([self.latitude, self.longitude], dtype=torch.float64))
-        ahead = torch.stack([a.cos() * b.cos(), a.cos() * b.sin(), a.sin()])
-        right = torch.stack([-b.sin(), b.cos(), torch.zeros_like(b)])
-        return torch.stack([right, torch.linalg.cross(ahead, right), ahead])
 
     def _draw(self, figure: Figure) -> None:
         ax = figure.subplots()

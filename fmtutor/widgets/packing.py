@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fmtutor.checking import check_points
-from fmtutor.networks import MLP
+from fmtutor.networks import EGNN, MLP
 from fmtutor.oracles import GaussianMixture
 from fmtutor.paths import AffinePath
 
@@ -75,35 +75,49 @@ def pack_network(model: nn.Module, dtype: str = "float32") -> dict[str, Any]:
     """Pack a network's sizes and weights.
 
     With dtype "float16" the page computes with rounded weights; `unpack_network` gives the same
-    rounded network to Python.
+    rounded `MLP` to Python.
 
     Args:
-        model: An `MLP`.
+        model: An `MLP` or an `EGNN`.
         dtype: "float32" or "float16".
 
     Returns:
-        What `MLP.unpack` in js/mlp.js reads.
+        What `MLP.unpack` in js/mlp.js or `EGNN.unpack` in js/egnn.js reads.
 
     Raises:
-        TypeError: If the model is not an `MLP`: no other network has a twin in the page.
+        TypeError: If the model is neither: no other network has a twin in the page.
         ValueError: If a weight is not finite in the dtype.
     """
-    if not isinstance(model, MLP):
-        raise TypeError(f"only an MLP runs in the page, but a {type(model).__name__} came")
-    first = model.layers[0]
-    assert isinstance(first, nn.Linear)  # as MLP builds it
-    linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
-    frequencies = model.embedding.frequencies
-    architecture = {
-        "dim": model.dim,
-        "width": first.out_features,
-        "depth": len(linear) - 1,
-        "time_dim": 2 * len(frequencies),
-        "classes": model.classes,
-        "frequencies": frequencies.double().tolist(),
-    }
+    if not isinstance(model, MLP | EGNN):
+        name = type(model).__name__
+        raise TypeError(f"only an MLP or an EGNN runs in the page, but a {name} came")
+    sizes = _sizes(model) if isinstance(model, MLP) else _particle_sizes(model)
+    frequencies = {"frequencies": model.embedding.frequencies.double().tolist()}
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])
-    return {"architecture": architecture, "weights": pack_floats(weights, dtype)}
+    return {"architecture": sizes | frequencies, "weights": pack_floats(weights, dtype)}
+
+
+def _sizes(model: MLP) -> dict[str, Any]:
+    linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
+    return {
+        "dim": model.dim,
+        "width": linear[0].out_features,
+        "depth": len(linear) - 1,
+        "time_dim": 2 * len(model.embedding.frequencies),
+        "classes": model.classes,
+    }
+
+
+def _particle_sizes(model: EGNN) -> dict[str, Any]:
+    return {
+        "particles": model.particles,
+        "dim": model.dim,
+        "kinds": model.kinds.tolist(),
+        "width": model.kind.embedding_dim,
+        "depth": len(model.layers),
+        "radial": len(model.centres),
+        "reach": model.centres[-1].item(),
+    }
 
 
 def unpack_network(packed: dict[str, Any]) -> MLP:

@@ -9,17 +9,25 @@ Chapter: discrete
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fmtutor.checking import check_points
+from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
 
-__all__ = ["BLANK", "LENGTH", "TOKENS", "Words", "as_tokens", "as_words", "english_words"]
+__all__ = [
+    "BLANK", "LENGTH", "TOKENS", "Words", "as_tokens", "as_words", "english_words", "save_speller",
+    "speller",
+]  # fmt: skip
 
 LENGTH = 10
 """Letters of the longest words; shorter ones are filled up with blanks."""
@@ -30,7 +38,8 @@ BLANK = 26
 TOKENS = 27
 """How many tokens there are, the blank included."""
 
-FILE = Path(__file__).parent / "american-english.txt.gz"
+FILE = Path(__file__).with_name("american-english.txt.gz")
+SPELLER = Path(__file__).with_name("speller.safetensors")
 
 
 class Words(NamedTuple):
@@ -81,3 +90,28 @@ def as_words(tokens: Tensor) -> list[str]:
     check_points(tokens, "tokens", floating=False)
     letters = "abcdefghijklmnopqrstuvwxyz ."
     return ["".join(letters[token] for token in row).rstrip() for row in tokens.tolist()]
+
+
+def save_speller(network: TokenTransformer) -> None:
+    """Store a `network` that has learned the words, in half precision, for `speller`."""
+    weights = {name: w.half() for name, w in network.state_dict().items()}
+    save_file(weights, SPELLER, metadata={"config": json.dumps(asdict(network.config))})
+
+
+def speller() -> TokenTransformer:
+    """Return the network that `benchmarks/spelling.py` trained on the words, without gradients.
+
+    Its source is masks: `MixturePath(TOKENS)`.
+
+    Example:
+        >>> logits = speller()(as_tokens(["flow"]), 0.5)  # all letters are seen
+        >>> logits.shape
+        torch.Size([1, 10, 27])
+    """
+    with safe_open(SPELLER, framework="pt") as stored:
+        config = TokenTransformerConfig(**json.loads(stored.metadata()["config"]))
+        weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then overwritten
+        network = TokenTransformer(config)
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)

@@ -6,19 +6,13 @@ import { addPlayButton, animateTime } from "./motion.js";
 import { unpack } from "./packing.js";
 import { Random } from "./rng.js";
 import { SphereField, normalised } from "./sphere.js";
+import { addTurns, along, frame, place, turnByDragging } from "./turning.js";
 import { number } from "./words.js";
 
 /** Seconds that the way from noise to data takes when it is played. */
 const DURATION = 6;
-const DEGREE = Math.PI / 180;
 /** Points of a circle that is drawn. */
 const ROUND = 72;
-
-/** A point of the sphere from its angles in degrees. */
-function place(latitude, longitude) {
-  const [a, b] = [latitude * DEGREE, longitude * DEGREE];
-  return [Math.cos(a) * Math.cos(b), Math.cos(a) * Math.sin(b), Math.sin(a)];
-}
 
 /** Meridians and parallels, each a line `[n 3]`. */
 function grid() {
@@ -63,21 +57,6 @@ function build(fig) {
     const rest = time * steps - k;
     return normalised(path[k].map((x, i) => x + rest * (path[k + 1][i] - x)));
   }
-
-  /** The view: right, up and towards the reader. */
-  function frame() {
-    const ahead = place(fig.get("latitude"), fig.get("longitude"));
-    const b = fig.get("longitude") * DEGREE;
-    const right = [-Math.sin(b), Math.cos(b), 0];
-    const up = [
-      ahead[1] * right[2] - ahead[2] * right[1],
-      ahead[2] * right[0] - ahead[0] * right[2],
-      ahead[0] * right[1] - ahead[1] * right[0],
-    ];
-    return { right, up, ahead };
-  }
-
-  const along = (x, i, e) => x[i] * e[0] + x[i + 1] * e[1] + x[i + 2] * e[2];
 
   /** The points `[n 2]` in front, or behind, and their numbers. */
   function seen(x, { right, up, ahead }, front = true) {
@@ -132,7 +111,7 @@ function build(fig) {
     const time = fig.get("time");
     need(time >= 0 && time <= 1, "the time lies outside of 0 and 1");
     need(Number.isFinite(fig.get("longitude") + fig.get("latitude")), "the view has no place");
-    const [x, view] = [now(time), frame()];
+    const [x, view] = [now(time), frame(fig)];
     need(Number.isFinite(x[0]), "a point is not a number");
     globe.points(seen(x, view, false).xy, { color: blend(time), radius: 1.6, alpha: 0.12 });
     globe.ring(0, 0, 1, { color: fig.theme.soft, width: 1.2 });
@@ -153,28 +132,12 @@ function build(fig) {
     );
   });
 
-  /** Turn by dragging: what is under the pointer stays there. */
-  fig.canvas.classList.add("fm-active");
-  let last = null;
-  fig.listen(fig.canvas, "pointerdown", (event) => (last = fig.place(event)));
-  fig.listen(fig.canvas, "pointermove", (event) => {
-    if (!event.buttons || !last) return;
-    const [x, y] = fig.place(event);
-    const turn = (pixels) => pixels / (globe.scaleX * DEGREE);
-    const east = fig.get("longitude") - turn(x - last[0]);
-    const north = fig.get("latitude") + turn(y - last[1]);
-    last = [x, y];
-    fig.set("longitude", Math.round(((((east + 180) % 360) + 360) % 360) - 180));
-    fig.set("latitude", Math.round(Math.max(-90, Math.min(90, north))));
-  });
-
+  turnByDragging(fig, globe);
   const play = animateTime(fig, DURATION);
-  const angle = { step: 1, format: (v) => `${number(v, 0)}°` };
   addPlayButton(fig, play);
   addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
   addButtons(fig, { label: "New noise", onClick: () => fig.set("seed", fig.get("seed") + 1) });
-  addSlider(fig, { label: "turn east", trait: "longitude", min: -180, max: 180, ...angle });
-  addSlider(fig, { label: "turn north", trait: "latitude", min: -90, max: 90, ...angle });
+  addTurns(fig);
   addToggle(fig, { label: "ways of the particles", trait: "ways" });
   addToggle(fig, { label: "field", trait: "field" });
   fig.on("seed", restart);
