@@ -6,7 +6,8 @@ result holds already are not made again, so that a run that was cut off goes on;
 beside it meanwhile. Seeds come one after the other: what is there after the first seed is a race
 already.
 
-    python benchmarks/few_steps.py plane   # checkerboard, clusters, moons: half an hour of a core
+    python benchmarks/few_steps.py plane   # checkerboard, clusters, moons: an hour of a core
+    python benchmarks/few_steps.py plane --data "eight Gaussians"
     python benchmarks/few_steps.py digits  # with classes: a quarter of an hour
 """
 
@@ -23,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine, versions
+from machine import processor, versions
+from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
@@ -51,7 +53,7 @@ MANY = 100  # steps of Euler's method for the field beside them
 
 
 def published_pairs(x1: Tensor, g: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Two times, each logit-normal and nearer to the data, as MeanFlow was published.
+    """Two times, each logit-normal and nearer to the data, as MeanFlow was published for ImageNet.
 
     Its clock runs from data to noise, with a mean of -0.4.
     """
@@ -100,7 +102,8 @@ ENTRANTS = {
     REGRESSION: Entrant(regression_loss, pairs=True),
     "reflow": Entrant(again, euler, pairs=True),
     "MeanFlow": Entrant(meanflow_loss),
-    "MeanFlow as published": Entrant(
+    "MeanFlow, adaptive weight": Entrant(partial(meanflow_loss, power=1.0)),
+    "MeanFlow, as for ImageNet": Entrant(
         partial(meanflow_loss, power=1.0, share=0.75, pairs=published_pairs)
     ),
 }
@@ -151,7 +154,7 @@ MIXTURES = {
 
 def plane(name: str) -> Track:
     draw = data.DATASETS[name]
-    x1, real, other = (draw(n, seed=k) for k, n in ((0, 50_000), (1, 4_000), (2, 4_000)))
+    x1, real = draw(50_000, seed=0), draw(4_000, seed=1)
     x0, exact = data.standard_normal(4_000, seed=3), None
     if name in MIXTURES:
         centres, std = MIXTURES[name]
@@ -166,11 +169,26 @@ def plane(name: str) -> Track:
             found |= {"map": error.square().mean().sqrt().item(), "median": error.median().item()}
         return found
 
-    floor = {"distance": measure(other)["distance"], "off": shares_off(name, other)}
+    floor = measured_floor([draw(4_000, seed=k) for k in range(2, 12)], measure)
+    if exact is not None:
+        floor |= {f"exact_{key}": value for key, value in measure(exact).items()}
     return Track(
         x1=x1, cond=(), network=lambda: MLP(2, width=128, depth=3, max_frequency=2.0),
         steps=3000, x0=x0, conditions=(), measure=measure, floor=floor,
     )  # fmt: skip
+
+
+def measured_floor(
+    others: list[Tensor], measure: Callable[[Tensor], dict[str, float]]
+) -> dict[str, float]:
+    """Return what other data make of the yardsticks: means, and how far one draw of it is off."""
+    found = [measure(x) for x in others]
+    distances = torch.tensor([row["distance"] for row in found])
+    return {
+        "distance": distances.mean().item(),
+        "distance_deviation": distances.std().item(),
+        "off": sum(row["off"] for row in found) / len(found),
+    }
 
 
 def digits(name: str) -> Track:
@@ -217,12 +235,17 @@ TRACKS: dict[str, dict[str, Callable[[], Track]]] = {
 # The race.
 
 
-def trained(track: Track, entrant: Entrant, seed: int, file: Path, teacher: Path) -> nn.Module:
+def trained(
+    track: Track, entrant: Entrant, seed: int, file: Path, teacher: Path
+) -> tuple[nn.Module, float]:
+    """Return a network and the seconds of its training, which its file remembers."""
     torch.manual_seed(seed)
+    start = time.process_time()
     net: nn.Module = TwoTimes(track.network())
     if file.exists():
         load_model(net, file)
-        return net.eval()
+        with safe_open(file, framework="pt") as stored:
+            return net.eval(), float(stored.metadata()["seconds"])
     x1, cond = track.x1, track.cond
     if entrant.pairs:
         flow = TwoTimes(track.network())
@@ -237,9 +260,10 @@ def trained(track: Track, entrant: Entrant, seed: int, file: Path, teacher: Path
         net, x1, entrant.loss, cond=cond, steps=track.steps, batch_size=512, lr=2e-3, warmup=100,
         seed=seed, progress=False,
     ).model  # fmt: skip
+    seconds = round(time.process_time() - start, 1)
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_model(net, file)
-    return net
+    save_model(net, file, {"seconds": str(seconds)})
+    return net, seconds
 
 
 def rounded(values: dict[str, float]) -> dict[str, float | None]:
@@ -266,33 +290,33 @@ def recorded(out: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("race", choices=[*TRACKS])
+    parser.add_argument("--data", nargs="+", help="of the plane's data sets; default: all")
     parser.add_argument("--weights", type=Path, default=Path("_build/few_steps"))
     parser.add_argument("--out", type=Path, help="default: results/few_steps_RACE.json")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     options = parser.parse_args()
     out = options.out or Path(__file__).parent / "results" / f"few_steps_{options.race}.json"
     torch.set_num_threads(1)
-    about = {
-        "command": f"python benchmarks/few_steps.py {options.race}",
-        "machine": machine(),
-        "versions": versions("fmtutor"),
-    }
-    tracks = {name: make() for name, make in TRACKS[options.race].items()}
+    about = {"machine": processor(), "versions": versions("fmtutor")}
+    known = TRACKS[options.race]
+    if unknown := set(options.data or ()) - set(known):
+        parser.error(f"--data must be of {', '.join(known)}, but {', '.join(unknown)} came")
+    tracks = {name: known[name]() for name in options.data or known}
     for seed in options.seeds:
         for name, track in tracks.items():
             for label, entrant in ENTRANTS.items():
                 key = {"data": name, "entrant": label, "seed": seed}
                 if any(key.items() <= row.items() for row in recorded(out)["rows"]):
                     continue
-                start = time.process_time()
                 files = [
                     options.weights / f"{name}-{k}-{seed}.safetensors".replace(" ", "_")
                     for k in (label, FLOW)
                 ]
-                net = trained(track, entrant, seed, *files)
-                seconds = round(time.process_time() - start, 1)
-                rows = [key | row | {"seconds": seconds} for row in measured(track, label, net)]
-                result = recorded(out) | about
+                net, seconds = trained(track, entrant, seed, *files)
+                rows = [
+                    key | row | {"seconds": seconds} | about for row in measured(track, label, net)
+                ]
+                result = recorded(out)
                 result["floors"][name] = rounded(track.floor)
                 result["rows"] += rows
                 out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")

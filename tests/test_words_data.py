@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from fmtutor.words import BLANK, LENGTH, TOKENS, as_tokens, as_words, english_words
+from fmtutor.jumps import bits_bound
+from fmtutor.paths import MixturePath
+from fmtutor.words import (
+    BLANK,
+    LENGTH,
+    TOKENS,
+    as_tokens,
+    as_words,
+    english_words,
+    save_speller,
+    speller,
+)
 
 
 def test_the_words_are_words_and_each_is_on_one_side():
@@ -31,3 +42,28 @@ def test_words_survive_the_way_there_and_back():
 def test_what_is_no_word_is_refused(word):
     with pytest.raises(ValueError, match=f"at most 10 letters a to z, but '{word}' came"):
         as_tokens(["fine", word])
+
+
+def test_the_speller_knows_more_than_which_letters_are_frequent():
+    spell, path = speller(), MixturePath(TOKENS)
+    _, test = english_words()
+    some = test[:: len(test) // 300]
+    counts = torch.bincount(some.flatten(), minlength=TOKENS)
+    alone = -(counts / counts.sum()).clamp(min=1e-9).log2()[some].sum(1).mean()
+    bits = bits_bound(spell, some, path, draws=4, seed=0).mean()
+    assert 20 < bits < 0.85 * alone
+    assert not any(p.requires_grad for p in spell.parameters())
+
+
+def test_the_speller_leaves_random_numbers_alone_and_comes_back(tmp_path, monkeypatch):
+    spell = speller()
+    monkeypatch.setattr("fmtutor.words.SPELLER", tmp_path / "speller.safetensors")
+    save_speller(spell)
+    torch.manual_seed(2)
+    expected = torch.rand(1)
+    torch.manual_seed(2)
+    again = speller()
+    assert torch.equal(torch.rand(1), expected)
+    x = as_tokens(["flow", "matching"])
+    assert torch.equal(again(x, 0.5), spell(x, 0.5))
+    assert (tmp_path / "speller.safetensors").stat().st_size < 1_000_000
