@@ -76,7 +76,7 @@ class MoleculeExplorer(TurnedFigure):
 
     time = Finite(1.0, min=0.0, max=1.0).tag(sync=True)
     pairs = traitlets.Unicode("aligned").tag(sync=True)
-    steps = traitlets.Int(10, min=1, max=MOST).tag(sync=True)
+    steps = traitlets.Int(5, min=1, max=MOST).tag(sync=True)
     molecule = traitlets.Int(1, min=1, max=MOLECULES).tag(sync=True)
     seed = traitlets.Int(1, min=0, max=2**31 - 1).tag(sync=True)
     ways = traitlets.Bool(True).tag(sync=True)
