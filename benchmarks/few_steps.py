@@ -165,8 +165,14 @@ def plane(name: str) -> Track:
     def measure(x: Tensor) -> dict[str, float]:
         found = {"distance": sliced_wasserstein(x, real, seed=0).item(), "off": shares_off(name, x)}
         if exact is not None:
-            error = (x - exact).norm(dim=1)
-            found |= {"map": error.square().mean().sqrt().item(), "median": error.median().item()}
+            error, centres = (x - exact).norm(dim=1), MIXTURES[name][0]
+            counts = torch.bincount(torch.cdist(x, centres).argmin(1), minlength=len(centres))
+            found |= {
+                "map": error.square().mean().sqrt().item(),
+                "median": error.median().item(),
+                # Of the samples nearest to one centre, over an equal share.
+                "rarest": counts.min().item() * len(centres) / len(x),
+            }
         return found
 
     floor = measured_floor([draw(4_000, seed=k) for k in range(2, 12)], measure)
