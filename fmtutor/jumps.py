@@ -283,6 +283,7 @@ def bits_loss(path: MixturePath) -> Callable[..., Tensor]:
     Reference: sahoo2024
 
     Example:
+        >>> from fmtutor.paths import MixturePath
         >>> loss = bits_loss(MixturePath(4))
         >>> loss(lambda x, t: torch.zeros(*x.shape, 4), torch.zeros(8, 3, dtype=torch.long))
         tensor(6., dtype=torch.float64)
