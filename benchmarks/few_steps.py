@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import processor, versions
+from machine import is_recorded, processor, recorded, versions
 from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
@@ -287,12 +287,6 @@ def measured(track: Track, label: str, net: nn.Module) -> list[dict[str, object]
     return rows
 
 
-def recorded(out: Path) -> dict[str, Any]:
-    """Return what a result holds now."""
-    empty: dict[str, Any] = {"floors": {}, "rows": []}
-    return json.loads(out.read_text("utf-8")) if out.exists() else empty
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("race", choices=[*TRACKS])
@@ -312,7 +306,7 @@ def main() -> None:
         for name, track in tracks.items():
             for label, entrant in ENTRANTS.items():
                 key = {"data": name, "entrant": label, "seed": seed}
-                if any(key.items() <= row.items() for row in recorded(out)["rows"]):
+                if is_recorded(out, key):
                     continue
                 files = [
                     options.weights / f"{name}-{k}-{seed}.safetensors".replace(" ", "_")
@@ -322,7 +316,7 @@ def main() -> None:
                 rows = [
                     key | row | {"seconds": seconds} | about for row in measured(track, label, net)
                 ]
-                result = recorded(out)
+                result = {"floors": {}} | recorded(out)
                 result["floors"][name] = rounded(track.floor)
                 result["rows"] += rows
                 out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -27,7 +27,7 @@ from fmtutor.checking import (
     readable,
 )
 from fmtutor.flow_maps import AverageVelocity, derivative
-from fmtutor.losses import gaussian
+from fmtutor.losses import gaussian, mean_square
 from fmtutor.notation import Field, Path, PathSample, align_time
 from fmtutor.paths import CondOT
 
@@ -57,7 +57,7 @@ def regression_loss(
     _check(u, x1)
     check_same("x0", x0, "x1", x1)
     zero = x1.new_zeros(len(x1))
-    return _error(u(x0, zero, zero + 1, *cond), x1 - x0).square().mean()
+    return mean_square(u(x0, zero, zero + 1, *cond), x1 - x0)
 
 
 def uniform_pairs(x1: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,8 @@ def lagrangian_loss(
         with torch.no_grad():
             landed = d.xt + span * value
             v = u(landed, t, t, *cond) if teacher is None else teacher(landed, t, *cond)
-        return value + span * slope - _shaped("the teacher's v(x, t)", v, landed)
+            check_same("the velocity", v, "x", landed)
+        return value + span * slope - v
 
     return _self_trained(u, x1, cond, residual, share, pairs, path, generator)
 
@@ -162,8 +163,7 @@ def consistency_loss(
     left = align_time(1 - later, x1)
     with torch.no_grad():
         target = there.xt + left * u(there.xt, later, one, *cond) - here.xt
-    here_to_one = u(here.xt, s, one, *cond)
-    return _error(here_to_one, target / align_time(1 - s, x1)).square().mean()
+    return mean_square(u(here.xt, s, one, *cond), target / align_time(1 - s, x1))
 
 
 def _self_trained(
@@ -197,14 +197,8 @@ def _self_trained(
 
 def _error(found: Tensor, target: Tensor) -> Tensor:
     """Return what a network answered less its target."""
-    return _shaped("u(x, s, t)", found, target) - target
-
-
-def _shaped(name: str, found: Tensor, x: Tensor) -> Tensor:
-    """Return an answer, refused if it has not the shape of x: it would be spread over x."""
-    if found.shape != x.shape:
-        raise ValueError(f"{name} must have the shape {[*x.shape]} of x, but {[*found.shape]} came")
-    return found
+    check_same("u(x, s, t)", found, "x", target)
+    return found - target
 
 
 def _check(u: AverageVelocity, x1: Tensor) -> None:

@@ -9,11 +9,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 from fmtutor.networks import EGNN
+from fmtutor.networks.stored import read_network, write_network
 
 __all__ = ["FOLDER", "Shipped", "save_shipped", "shipped"]
 
@@ -30,8 +27,8 @@ class Shipped(NamedTuple):
 def save_shipped(name: str, network: EGNN, unit: float, **arguments: object) -> None:
     """Store a trained `network` as `name`, with its `arguments` and the `unit` of its positions."""
     FOLDER.mkdir(exist_ok=True)
-    told = {"arguments": json.dumps(arguments), "unit": repr(unit)}
-    save_file(network.state_dict(), FOLDER / f"{name}.safetensors", metadata=told)
+    file = FOLDER / f"{name}.safetensors"
+    write_network(file, network, arguments=json.dumps(arguments), unit=repr(unit))
 
 
 def shipped(name: str) -> Shipped:
@@ -52,10 +49,5 @@ def shipped(name: str) -> Shipped:
     if not file.exists():
         known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
         raise ValueError(f"name must be one of {known}, but {name!r} came")
-    with safe_open(file, framework="pt") as stored:
-        told = stored.metadata()
-        weights = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then overwritten
-        network = EGNN(**json.loads(told["arguments"]))
-    network.load_state_dict(weights)
-    return Shipped(network.eval().requires_grad_(False), float(told["unit"]))
+    network, told = read_network(file, lambda told: EGNN(**json.loads(told["arguments"])))
+    return Shipped(network, float(told["unit"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -145,5 +146,5 @@ class MoleculeExplorer(TurnedFigure):
 
 def _shade(energy: float) -> str:
     """Return the colour of an energy: that of data up to 3 kT, that of noise from 300 kT on."""
-    share = (torch.tensor(max(energy, 1e-3)).log10().item() - 0.5) / 2
+    share = (math.log10(max(energy, 1e-3)) - 0.5) / 2
     return blend(1 - min(1.0, max(0.0, share)))

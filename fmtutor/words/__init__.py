@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fmtutor.checking import check_points
+from fmtutor.networks.stored import read_network, write_network
 from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
 
 __all__ = [
@@ -94,8 +93,7 @@ def as_words(tokens: Tensor) -> list[str]:
 
 def save_speller(network: TokenTransformer) -> None:
     """Store a `network` that has learned the words, in half precision, for `speller`."""
-    weights = {name: w.half() for name, w in network.state_dict().items()}
-    save_file(weights, SPELLER, metadata={"config": json.dumps(asdict(network.config))})
+    write_network(SPELLER, network, torch.float16, config=json.dumps(asdict(network.config)))
 
 
 def speller() -> TokenTransformer:
@@ -108,10 +106,8 @@ def speller() -> TokenTransformer:
         >>> logits.shape
         torch.Size([1, 10, 27])
     """
-    with safe_open(SPELLER, framework="pt") as stored:
-        config = TokenTransformerConfig(**json.loads(stored.metadata()["config"]))
-        weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
-    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then overwritten
-        network = TokenTransformer(config)
-    network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
+
+    def build(told: dict[str, str]) -> TokenTransformer:
+        return TokenTransformer(TokenTransformerConfig(**json.loads(told["config"])))
+
+    return read_network(SPELLER, build)[0]

@@ -33,7 +33,8 @@ function median(values) {
 /** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
   const { molecules, unit, constants, extent, most } = fig.get("_settings");
-  const fields = Object.entries(fig.get("_networks")).map(([name, net]) => [name, EGNN.unpack(net)]);
+  const networks = Object.entries(fig.get("_networks"));
+  const fields = new Map(networks.map(([name, packed]) => [name, EGNN.unpack(packed).forward]));
   const space = fig.axes({
     ...{ x: [-extent, extent], y: [-extent, extent], equal: true },
     ...{ box: [0, 0, 0.48, 1], narrowBox: [0, 0, 1, 0.5] },
@@ -56,11 +57,10 @@ function build(fig) {
 
   function solve() {
     const [pairs, steps] = [fig.get("pairs"), fig.get("steps")];
-    const field = fields.find(([name]) => name === pairs)?.[1];
-    need(field, `there is no network of ${pairs} pairs`);
+    need(fields.has(pairs), `there is no network of ${pairs} pairs`);
     need(steps >= 1 && steps <= most, "there are no steps, or too many");
     const noise = new Random(fig.get("seed")).normals(new Float32Array(CHAIN * molecules));
-    path = follow(field.forward, centred(Float64Array.from(noise)), { steps });
+    path = follow(fields.get(pairs), centred(Float64Array.from(noise)), { steps });
     for (const x of path) x.forEach((v, i) => (x[i] = unit * v));
     need(path.at(-1).every(Number.isFinite), "an atom left the numbers");
   }
@@ -186,7 +186,7 @@ function build(fig) {
   addPlayButton(fig, animateTime(fig, DURATION));
   addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.02 });
   addButtons(fig, { label: "New noise", onClick: () => fig.set("seed", fig.get("seed") + 1) });
-  addMenu(fig, { label: "pairs", trait: "pairs", options: fields.map(([name]) => name) });
+  addMenu(fig, { label: "pairs", trait: "pairs", options: [...fields.keys()] });
   const whole = { step: 1, format: (v) => number(v, 0) };
   addSlider(fig, { label: "steps", trait: "steps", min: 1, max: most, ...whole });
   addSlider(fig, { label: "molecule", trait: "molecule", min: 1, max: molecules, ...whole });
