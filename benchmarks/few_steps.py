@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import is_recorded, processor, recorded, versions
+from machine import is_recorded, processor, recorded, rounded, versions
 from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
@@ -270,10 +270,6 @@ def trained(
     file.parent.mkdir(parents=True, exist_ok=True)
     save_model(net, file, {"seconds": str(seconds)})
     return net, seconds
-
-
-def rounded(values: dict[str, float]) -> dict[str, float | None]:
-    return {k: float(f"{v:.4g}") if math.isfinite(v) else None for k, v in values.items()}
 
 
 def measured(track: Track, label: str, net: nn.Module) -> list[dict[str, object]]:

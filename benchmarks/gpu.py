@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine, versions
+from machine import machine, rounded, versions
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
@@ -369,13 +369,6 @@ def verdict(rows: dict[str, Any], peer: dict[str, Any]) -> dict[str, Any]:
             "reached": ours.get("share_of_matrix_rate"),
         },
     }
-
-
-def rounded(value: Any) -> Any:
-    """The same with four significant digits; no timing has more."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from machine import is_recorded, processor, recorded, versions
+from machine import is_recorded, processor, recorded, rounded, versions
 from torch import Tensor
 
 from fmtutor import conditioned, sample
@@ -181,10 +181,6 @@ def train_torchcfm(data: ImageData, minutes: float, seed: int) -> Trained:
         return torch.cat([to_uint8(x) for x in drawn])
 
     return Trained(draw, steps, batch, seconds)
-
-
-def rounded(scores: dict[str, float]) -> dict[str, float]:
-    return {name: float(f"{value:.4g}") for name, value in scores.items()}
 
 
 def main() -> None:

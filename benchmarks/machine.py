@@ -2,10 +2,15 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
+import statistics
 import subprocess
+import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +43,26 @@ def recorded(result: Path) -> dict[str, Any]:
 def is_recorded(result: Path, key: dict[str, object]) -> bool:
     """Whether a result has a row with these entries, which is not to be made again."""
     return any(key.items() <= row.items() for row in recorded(result)["rows"])
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """Return a value as a result keeps it: so many digits, and None for what JSON cannot say."""
+    if isinstance(value, dict):
+        return {key: rounded(part, digits) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(part, digits) for part in value]
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+
+
+def steps_within(run: Callable[[int], object], minutes: float) -> int:
+    """Return how many steps of `run(steps)` fit into so many minutes of a processor."""
+    stamps = [time.process_time()]
+    for _ in range(4):
+        run(40)
+        stamps.append(time.process_time())
+    return int(60 * minutes * 40 / statistics.median(b - a for a, b in pairwise(stamps)))
 
 
 def machine() -> dict[str, object]:

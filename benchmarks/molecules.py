@@ -18,15 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from machine import is_recorded, processor, recorded, versions
+from machine import is_recorded, processor, recorded, rounded, steps_within, versions
 from torch import Tensor
 
 from fmtutor import cfm_loss, log_prob, minimise, sample, sample_with_log_prob
@@ -111,12 +109,7 @@ def train(system: System, data: Tensor, minutes: float, seed: int) -> tuple[EGNN
         settings = {"steps": steps, "seed": seed, "progress": False} | system.settings
         return minimise(model, data, loss, **settings).model
 
-    stamps = [time.process_time()]
-    for _ in range(4):
-        run(40)
-        stamps.append(time.process_time())
-    median = statistics.median(b - a for a, b in pairwise(stamps)) / 40
-    steps, start = int(60 * minutes / median), time.process_time()
+    steps, start = steps_within(run, minutes), time.process_time()
     return run(steps), steps, time.process_time() - start
 
 
@@ -165,14 +158,6 @@ def judged(system: System, held: Tensor, unit: float, network: EGNN) -> dict[str
     return row
 
 
-def rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, dict):
-        return {key: rounded(each) for key, each in value.items()}
-    return [rounded(each) for each in value] if isinstance(value, list) else value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("systems", nargs="+", choices=SYSTEMS)
@@ -195,7 +180,7 @@ def main() -> None:
                 "unit": unit,
                 "steps": steps,
                 "cpu_seconds": round(seconds),
-                **rounded(judged(system, held / unit, unit, network)),
+                **rounded(judged(system, held / unit, unit, network), digits=5),
                 "machine": processor(),
                 "versions": versions("fmtutor"),
             }

@@ -11,6 +11,7 @@ from fmtutor.molecules import (
     Butane,
     DoubleWell,
     InHelmert,
+    InternalCoordinates,
     LennardJones,
     centred,
     centred_log_prob,
@@ -33,6 +34,7 @@ from fmtutor.molecules.shipped_flows import save_shipped
 from fmtutor.networks import EGNN
 
 F64 = torch.float64
+CHAIN = InternalCoordinates([(0,), (1, 0), (2, 1, 0), (3, 2, 1, 0)])
 
 
 def draw(*shape, seed=0):
@@ -144,12 +146,10 @@ class TestEnergies:
 
 class TestButane:
     def test_torsion_is_what_the_chain_was_made_with_and_a_mirror_changes_its_sign(self):
-        from fmtutor.molecules.butane import _chain
-
         phi = torch.linspace(-3.1, 3.1, 9, dtype=F64)
         r = 1 + 0.1 * draw(9, 3).abs()
         theta = 1.5 + 0.2 * draw(9, 2).abs()
-        x = _chain(r, theta, phi)
+        x = CHAIN.positions(torch.cat([r, theta, phi[:, None]], dim=1))
         torch.testing.assert_close(torsion(x), phi)
         torch.testing.assert_close(torsion(-x), -phi)
         b = x[:, 1:] - x[:, :-1]
@@ -185,8 +185,6 @@ class TestButane:
         butane = Butane(temperature=200.0)
         g = torch.Generator().manual_seed(0)
         n = 20_000
-        from fmtutor.molecules.butane import _chain
-
         widths = (200 / butane.bond_constant) ** 0.5, (200 / butane.angle_constant) ** 0.5
         z = torch.randn(n, 5, generator=g, dtype=F64)
         r = butane.bond + 1.2 * widths[0] * z[:, :3]
@@ -196,7 +194,8 @@ class TestButane:
         log_q = normal - 3 * math.log(1.2 * widths[0]) - 2 * math.log(1.2 * widths[1])
         log_q = log_q - math.log(2 * math.pi)  # of the six internal numbers
         volume = 2 * r.log().sum(1) + theta.sin().log().sum(1)
-        log_w = -butane(_chain(r, theta, phi)) + volume - log_q
+        x = CHAIN.positions(torch.cat([r, theta, phi[:, None]], dim=1))
+        log_w = -butane(x) + volume - log_q
         value, error = log_z(log_w)
         turns = math.log(8 * math.pi**2) - 1.5 * math.log(4)
         assert error < 0.02

@@ -9,10 +9,14 @@ log_w = -energy(x) - log_q
 Chapter: molecules
 """
 
-from fmtutor.molecules.butane import Butane, torsion
+from fmtutor.molecules.alanine import alanine_coordinates, backbone_torsions
+from fmtutor.molecules.alanine_flow import ShippedAlanine, shipped_alanine
+from fmtutor.molecules.butane import Butane
 from fmtutor.molecules.energies import DoubleWell, LennardJones, force, pair_distances
 from fmtutor.molecules.energies import Energy as Energy  # an alias, for annotations
+from fmtutor.molecules.force_field import ForceField
 from fmtutor.molecules.hmc import Chains, hmc, r_hat, relaxed
+from fmtutor.molecules.internal import InternalCoordinates, torsion
 from fmtutor.molecules.positions import (
     InHelmert,
     centred,
@@ -29,15 +33,22 @@ from fmtutor.molecules.weights import (
     log_z_from_data,
     reweighted,
 )
+from fmtutor.molecules.whitened import WhitenedCoordinates
 
 __all__ = [
     "Butane",
     "Chains",
     "DoubleWell",
     "Estimate",
+    "ForceField",
     "InHelmert",
+    "InternalCoordinates",
     "LennardJones",
     "Shipped",
+    "ShippedAlanine",
+    "WhitenedCoordinates",
+    "alanine_coordinates",
+    "backbone_torsions",
     "centred",
     "centred_log_prob",
     "centred_noise",
@@ -53,5 +64,6 @@ __all__ = [
     "relaxed",
     "reweighted",
     "shipped",
+    "shipped_alanine",
     "torsion",
 ]

@@ -16,33 +16,15 @@ from torch import Tensor
 
 from fmtutor.checking import as_generator, check_count, check_positive
 from fmtutor.manifolds import Rotations
-from fmtutor.molecules.positions import centred, check_positions
+from fmtutor.molecules.internal import InternalCoordinates
+from fmtutor.molecules.positions import centred
 
-__all__ = ["Butane", "torsion"]
+__all__ = ["Butane"]
 
 _GRID = 20_001
 
 
-def torsion(x: Tensor) -> Tensor:
-    """Return the torsion φ in (−π, π], `[b]`, of chains of four atoms `x` `[b 4 3]`.
-
-    It is the angle between the plane of the first three atoms and that of the last three: π where
-    the chain is a zigzag (trans), 0 where its ends are on one side (cis). A mirror changes its
-    sign.
-
-    Equation: eq-molecules-torsion
-
-    Example:
-        >>> zigzag = torch.tensor([[[-1.0, 1, 0], [-1, 0, 0], [0, 0, 0], [0, -1, 0]]])
-        >>> torsion(zigzag)
-        tensor([3.1416])
-    """
-    check_positions(x, n=4, dim=3)
-    a, b, c = (x[:, 1:] - x[:, :-1]).unbind(1)
-    n, m = torch.linalg.cross(a, b), torch.linalg.cross(b, c)
-    across = torch.linalg.cross(b, n) / torch.linalg.vector_norm(b, dim=1, keepdim=True)
-    # −0 + 0 is 0: the zigzag has the torsion π, not −π.
-    return torch.atan2((across * m).sum(1) + 0.0, (n * m).sum(1))
+_CHAIN = InternalCoordinates([(0,), (1, 0), (2, 1, 0), (3, 2, 1, 0)])
 
 
 @dataclass(frozen=True)
@@ -77,22 +59,16 @@ class Butane:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return energies `[b]` at positions `[b 4 3]`."""
-        phi = torsion(x)
-        steps = x[:, 1:] - x[:, :-1]
-        r = torch.linalg.vector_norm(steps, dim=2)
-        back, on = -steps[:, :-1], steps[:, 1:]
-        area = torch.linalg.vector_norm(torch.linalg.cross(back, on), dim=2)
-        theta = torch.atan2(area, (back * on).sum(2))
-        return self._bond(r).sum(1) + self._angle(theta).sum(1) + self._torsion(phi)
+        r, theta, phi = _CHAIN.parts(_CHAIN(x))
+        return self._bond(r).sum(1) + self._angle(theta).sum(1) + self._torsion(phi).sum(1)
 
     def sample(
         self, n: int, *, seed: int | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw `n` independent molecules, centred and turned at random, `[n 4 3]` in ångström."""
         n, g = check_count("n", n), as_generator(seed, generator)
-        r = torch.stack([_draw(*self._bond_law(), n, g) for _ in range(3)], dim=1)
-        theta = torch.stack([_draw(*self._angle_law(), n, g) for _ in range(2)], dim=1)
-        x = _chain(r, theta, _draw(*self._torsion_law(), n, g))
+        laws = [self._bond_law()] * 3 + [self._angle_law()] * 2 + [self._torsion_law()]
+        x = _CHAIN.positions(torch.stack([_draw(*law, n, g) for law in laws], dim=1))
         return centred(x @ Rotations().noise(x[:, :3], g)).float()
 
     def log_z(self) -> float:
@@ -145,14 +121,3 @@ def _draw(at: Tensor, density: Tensor, n: int, generator: torch.Generator | None
     k = torch.searchsorted(mass, u, right=True).clamp(1, len(at) - 1)
     share = (u - mass[k - 1]) / (mass[k] - mass[k - 1])
     return at[k - 1] + share * (at[k] - at[k - 1])
-
-
-def _chain(r: Tensor, theta: Tensor, phi: Tensor) -> Tensor:
-    """Return chains of four atoms `[n 4 3]` with these bonds `[n 3]`, angles `[n 2]`, torsions."""
-    zero = torch.zeros_like(phi)
-    second = torch.zeros(len(r), 3, dtype=r.dtype)
-    third = torch.stack([r[:, 1], zero, zero], dim=1)
-    first = r[:, :1] * torch.stack([theta[:, 0].cos(), theta[:, 0].sin(), zero], dim=1)
-    side = theta[:, 1].sin()
-    end = torch.stack([-theta[:, 1].cos(), side * phi.cos(), side * phi.sin()], dim=1)
-    return torch.stack([first, second, third, third + r[:, 2:] * end], dim=1)
