@@ -153,7 +153,10 @@ def judged(white: WhitenedCoordinates, held: Tensor, network: Any) -> tuple[dict
         "raw": of_weights(phi, torch.zeros_like(log_w)),
         "weighted": of_weights(phi, log_w),
     }
-    kept = {"phi": phi, "psi": psi, "log_w": log_w - log_w.max(), "energy": energy(positions)}
+    kept = {
+        "angles": torch.stack([phi, psi], dim=1), "log_w": log_w - log_w.max(),
+        "energy": energy(positions),
+    }  # fmt: skip
     return row, {key: value.float() for key, value in kept.items()}
 
 
@@ -193,7 +196,8 @@ def main() -> None:
         row |= {"machine": processor(), "versions": versions("fmtutor")}
         if options.ship and seed == 0:
             save_alanine(network, white, **NETWORK)
-            save_file(samples, SAMPLES)
+            seen = torch.stack(backbone_torsions(x), dim=1).float()
+            save_file(samples | {"simulated": seen}, SAMPLES)
         result = {
             "judged": JUDGED, "held": HELD, "bins": BINS,
             "simulation": rounded(simulation, digits=5), "rows": [*recorded(OUT)["rows"], row],

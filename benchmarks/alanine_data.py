@@ -2,8 +2,8 @@
 
     pip install openmm==8.6.1
     python benchmarks/alanine_data.py field     # the numbers of the force field, a few energies
-    python benchmarks/alanine_data.py simulate  # 21 ns: 40 minutes of a core
-    python benchmarks/alanine_data.py simulate --right --nanoseconds 3
+    python benchmarks/alanine_data.py simulate  # 15 ns: half an hour of a core
+    python benchmarks/alanine_data.py right     # 15 short ones: three minutes
     python benchmarks/alanine_data.py metadynamics  # three times 4 ns: 25 minutes
 
 The force field is Amber's ff14SB with the Born model OBC2 at 300 K. A Langevin thermostat (1/ps)
@@ -12,8 +12,8 @@ takes steps of 2 fs without constraints, so that all 66 coordinates have a densi
 starts from a relaxed chain and keeps a molecule every 1.5 ps after the first hundred. Beside the
 samples goes what the force field says of each term: `fmtutor.molecules.ForceField` needs no OpenMM.
 
-With `--right` it starts where φ is positive, which the first one hardly ever sees: molecules to
-learn from, of which the share is wrong on purpose. Metadynamics is another way to the free energy
+The short ones start where φ is positive, which the long one hardly ever sees: molecules to learn
+from, of which the share is wrong on purpose. Metadynamics is another way to the free energy
 along φ, by OpenMM's own code: wherever the molecule has been it is pushed away, less and less,
 until the sum of pushes has made the valleys flat.
 """
@@ -207,23 +207,41 @@ def metadynamics(nanoseconds: float, seed: int) -> dict[str, Any]:
     }
 
 
-def simulate(nanoseconds: float, seed: int, right: bool) -> None:
-    out = RIGHT if right else DATA
-    run, began = simulation(seed, right), time.process_time()
-    run.step(round(100 / STEP))
-    frames, apart = [], EVERY * STEP / 1000
-    count = round(nanoseconds / apart)
+def kept(run: Any, count: int, every: int, name: str) -> list[np.ndarray]:
+    """Go on with a simulation and keep so many molecules, in ångström."""
+    frames, began = [], time.process_time()
     for k in range(count):
-        run.step(EVERY)
-        state = run.context.getState(positions=True)
-        x = state.getPositions(asNumpy=True).value_in_unit(unit.angstrom)
+        run.step(every)
+        x = run.context.getState(positions=True).getPositions(asNumpy=True)
+        x = x.value_in_unit(unit.angstrom)
         frames.append(x - x.mean(0))
         if (k + 1) % 1000 == 0:
             minutes = (time.process_time() - began) / 60
-            print(f"{(k + 1) * apart:g} ns, {minutes:.1f} CPU minutes", flush=True)
+            print(f"{name}: {(k + 1) * every * STEP:g} ps, {minutes:.1f} minutes", flush=True)
+    return frames
+
+
+def simulate(nanoseconds: float) -> None:
+    """Keep a molecule every 1.5 ps of one long simulation, after its first hundred."""
+    run, began = simulation(seed=0), time.process_time()
+    run.step(round(100 / STEP))
+    frames = kept(run, round(nanoseconds * 1000 / (EVERY * STEP)), EVERY, "left")
+    store(frames, DATA, f"simulate --nanoseconds {nanoseconds:g}", began)
+
+
+def simulate_right(times: int) -> None:
+    """Keep molecules of short simulations, a hundred of each, one every 0.75 ps after the fifth."""
+    began, frames = time.process_time(), []
+    for seed in range(times):
+        run = simulation(seed, right=True)
+        run.step(round(5 / STEP))
+        frames += kept(run, 100, EVERY // 2, "right")
+    store(frames, RIGHT, f"right --times {times}", began)
+
+
+def store(frames: list[np.ndarray], out: Path, command: str, began: float) -> None:
     told = {
-        "command": f"alanine_data.py simulate --nanoseconds {nanoseconds:g} --seed {seed}"
-        + " --right" * right,
+        "command": f"alanine_data.py {command}",
         "force_field": " ".join(FILES),
         "openmm": openmm.__version__,
         "kelvin": f"{KELVIN:g}",
@@ -237,16 +255,17 @@ def simulate(nanoseconds: float, seed: int, right: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["simulate", "field", "metadynamics"])
-    parser.add_argument("--nanoseconds", type=float, default=21.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--right", action="store_true", help="start where φ > 0")
+    parser.add_argument("what", choices=["field", "simulate", "right", "metadynamics"])
+    parser.add_argument("--nanoseconds", type=float, default=15.0)
+    parser.add_argument("--times", type=int, default=15, help="short simulations")
     options = parser.parse_args()
     if options.what == "field":
         FIELD.write_text(json.dumps(terms(system())) + "\n", "utf-8")
         ENERGIES.write_text(json.dumps(energies()) + "\n", "utf-8")
     elif options.what == "simulate":
-        simulate(options.nanoseconds, options.seed, options.right)
+        simulate(options.nanoseconds)
+    elif options.what == "right":
+        simulate_right(options.times)
     else:
         runs = [metadynamics(4.0, seed) for seed in range(3)]
         result = {"openmm": openmm.__version__, "grid": GRID, "runs": runs}

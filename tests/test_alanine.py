@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fmtutor import sample
 from fmtutor.molecules import (
     ForceField,
     InternalCoordinates,
@@ -15,8 +16,12 @@ from fmtutor.molecules import (
     backbone_torsions,
     force,
     helmert,
+    shipped_alanine,
+    torsion,
 )
+from fmtutor.molecules.alanine_flow import save_alanine
 from fmtutor.molecules.force_field import _GAS
+from fmtutor.networks import TangentMLP
 
 F64 = torch.float64
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -194,3 +199,30 @@ class TestWhitenedCoordinates:
         white = WhitenedCoordinates.of(molecules, coordinates, TURNING)
         with pytest.raises(ValueError, match=r"\[b 60\], but \[2, 59\] came"):
             white.positions(torch.zeros(2, 59))
+
+
+class TestShippedAlanine:
+    def test_it_makes_molecules_of_one_hand_near_the_energies_of_the_simulation(self):
+        network, white = shipped_alanine()
+        assert network(white.space.noise(torch.zeros(3, 60)), 0.5).shape == (3, 60)
+        assert not any(p.requires_grad for p in network.parameters())
+        x0 = white.space.noise(torch.zeros(200, 60), torch.Generator().manual_seed(0))
+        x = white.positions(
+            sample(network, x0, steps=20, method="rk4", project=white.space.project)
+        )
+        told = json.loads((RESULTS / "alanine.json").read_text("utf-8"))
+        energy = ForceField.alanine()(x).median().item()
+        assert -1 < energy - told["simulation"]["energy"] < 8
+        side = torsion(x[:, [10, 8, 6, 14]])  # of the carbon beside the backbone
+        assert side.sin().sign().sum().abs() == len(x)
+
+    def test_what_is_stored_comes_back(self, tmp_path, monkeypatch, molecules):
+        monkeypatch.setattr("fmtutor.molecules.alanine_flow.FILE", tmp_path / "a.safetensors")
+        white = WhitenedCoordinates.of(molecules, alanine_coordinates(), TURNING)
+        torch.manual_seed(0)
+        network = TangentMLP(white.space, width=8, depth=2)
+        save_alanine(network, white, width=8, depth=2)
+        found, same = shipped_alanine()
+        z = white.points(molecules[:4]).float()
+        torch.testing.assert_close(found(z, 0.3), network(z, 0.3))
+        torch.testing.assert_close(same.positions(z), white.positions(z))

@@ -43,7 +43,7 @@ class _Held(nn.Module):
 
 
 def save_alanine(network: TangentMLP, white: WhitenedCoordinates, **arguments: object) -> None:
-    """Store a trained `network` with its `arguments` and what its points are."""
+    """Store a trained `network` with its `arguments` and the coordinates `white` of its points."""
     held = _Held(network, white.mean, white.factor)
     write_network(FILE, held, arguments=json.dumps(arguments))
 
@@ -54,7 +54,7 @@ def shipped_alanine() -> ShippedAlanine:
     Example:
         >>> network, white = shipped_alanine()
         >>> x0 = white.space.noise(torch.zeros(5, 60))
-        >>> white.positions(sample(network, x0, steps=10, manifold=white.space)).shape
+        >>> white.positions(sample(network, x0, steps=10, project=white.space.project)).shape
         torch.Size([5, 22, 3])
     """
     coordinates = alanine_coordinates()

@@ -23,7 +23,11 @@ def write_network(
     file: Path, network: nn.Module, dtype: torch.dtype = torch.float32, **told: str
 ) -> None:
     """Write the weights of a `network` in a `dtype` to a `file`, with what it is `told` to say."""
-    save_file({key: w.to(dtype) for key, w in network.state_dict().items()}, file, metadata=told)
+    save_file(
+        {key: w.to(dtype).contiguous() for key, w in network.state_dict().items()},
+        file,
+        metadata=told,
+    )
 
 
 def read_network(file: Path, build: Callable[[dict[str, str]], _N]) -> tuple[_N, dict[str, str]]:
