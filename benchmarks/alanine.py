@@ -8,9 +8,10 @@ errors. With no minutes the starting law itself is weighed: normal numbers with 
 covariance, uniform torsions. Rows that the result holds are not made again.
 
     python benchmarks/alanine.py --minutes 10 --seeds 0 1 2 --ship
+    python benchmarks/alanine.py --minutes 2
     python benchmarks/alanine.py --minutes 0
 
-Six minutes a row beside the training.
+Nine minutes a row beside the training.
 """
 
 from __future__ import annotations
