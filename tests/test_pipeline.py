@@ -1,5 +1,6 @@
 """The book's own Sphinx extensions: fresh outputs after an edit, buttons that lead somewhere."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -135,6 +136,10 @@ def tiny(tmp_path, package):
 
 def build_in_child(root, log):
     sys.stdout = sys.stderr = log.open("w", buffering=1)
+    # sphinx-external-toc asks every object that the collector knows for its class, and a weak
+    # reference that another test has left, to something that is gone, would end it. Frozen objects
+    # are not among them; Sphinx's own come later.
+    gc.freeze()
     warnings.simplefilter("ignore")
     del sys.modules["package_digest"]  # this repository's: the tiny book has its own
     sys.path[:] = [folder for folder in sys.path if folder != str(EXTENSIONS)]
