@@ -101,9 +101,9 @@ def furthest(flow: dict[str, Any], truth: dict[str, Any], trusted: float = 1.0) 
         )
         if b is not None and e is not None and e < trusted
     ]
-    gap, where = max(gaps)
+    gap, where = max(gaps, default=(math.nan, 0))
     return {
-        "gap": float(f"{gap:.4g}"),
+        "gap": gap,
         "at_degrees": (where + 0.5) * 360 / BINS - 180,
         "bins": len(gaps),
     }
@@ -141,13 +141,15 @@ def judged(white: WhitenedCoordinates, held: Tensor, network: Any) -> tuple[dict
     log_w_held = -energy(held) + white.log_volume(held_points.double()) - log_q_held
     phi, psi = backbone_torsions(positions)
     right = (phi > 0).double()
+    if not bool(white.inside(points).all()):
+        raise RuntimeError("a sample is outside the law that is meant: its weight must be zero")
     row = {
         "ess": effective_sample_size(log_w),
         "forward_ess": forward_effective_sample_size(log_w_held),
         "log_z": [*log_z(log_w)],
         "log_z_from_data": [*log_z_from_data(log_w_held)],
         "nll": -log_q_held.mean().item(),
-        "energy": energy(positions).median().item(),
+        "energy_median": energy(positions).median().item(),
         "energy_reweighted": [*reweighted(energy(positions), log_w)],
         "right": right.mean().item(),
         "right_reweighted": [*reweighted(right, log_w)],
@@ -161,12 +163,18 @@ def judged(white: WhitenedCoordinates, held: Tensor, network: Any) -> tuple[dict
     return row, {key: value.float() for key, value in kept.items()}
 
 
+def write(result: dict[str, Any]) -> None:
+    OUT.write_text(json.dumps(result) + "\n", "utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="0: the noise itself")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--ship", action="store_true", help="store the network of seed 0")
     options = parser.parse_args()
+    if options.ship and not options.minutes:
+        parser.error("--ship stores a network, and with --minutes 0 there is none")
     torch.set_num_threads(1)
     (x, told), (right, told_right) = simulated(DATA), simulated(RIGHT)
     whole = len(x) * 4 // 5
@@ -174,14 +182,18 @@ def main() -> None:
     white = WhitenedCoordinates.of(trained_on, alanine_coordinates(), TURNING)
     rest = x[whole:]
     held = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(1))[:HELD]]
-    phi, _ = backbone_torsions(x)
+    phi, energies = backbone_torsions(x)[0], ForceField.alanine()(x)
     crossings = int(((phi > 0)[1:] != (phi > 0)[:-1]).sum())
     simulation = {
         "told": [told, told_right], "molecules": [len(x), len(right)],
         "phi": of_simulation(phi), "crossings": crossings,
         "right": (phi > 0).double().mean().item(),
-        "energy": ForceField.alanine()(x).mean().item(),
+        "energy": energies.mean().item(), "energy_median": energies.median().item(),
     }  # fmt: skip
+    about = {
+        "judged": JUDGED, "held": HELD, "bins": BINS, "simulation": rounded(simulation, digits=5),
+    }  # fmt: skip
+    write(recorded(OUT) | about)
     for seed in options.seeds:
         key = {"minutes": options.minutes, "seed": seed}
         if is_recorded(OUT, key):
@@ -192,18 +204,14 @@ def main() -> None:
             else (None, 0, 0.0)
         )
         row, samples = judged(white, held, network)
-        row = key | {"steps": steps, "cpu_seconds": round(seconds), **rounded(row, digits=5)}
         row["furthest"] = furthest(row["weighted"], simulation["phi"])
+        row = key | {"steps": steps, "cpu_seconds": round(seconds), **rounded(row, digits=5)}
         row |= {"machine": processor(), "versions": versions("fmtutor")}
         if options.ship and seed == 0:
             save_alanine(network, white, **NETWORK)
             seen = torch.stack(backbone_torsions(x), dim=1).float()
             save_file(samples | {"simulated": seen}, SAMPLES)
-        result = {
-            "judged": JUDGED, "held": HELD, "bins": BINS,
-            "simulation": rounded(simulation, digits=5), "rows": [*recorded(OUT)["rows"], row],
-        }  # fmt: skip
-        OUT.write_text(json.dumps(result) + "\n", "utf-8")
+        write(about | {"rows": [*recorded(OUT)["rows"], row]})
         shown = {k: v for k, v in row.items() if k not in ("versions", "raw", "weighted")}
         print(shown, flush=True)
 

@@ -6,14 +6,15 @@ Chapter: molecules
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_positive
-from fmtutor.molecules.internal import bond_angles, torsions
+from fmtutor.checking import check_points, check_positive
+from fmtutor.molecules.internal import bond_angle, torsion
 from fmtutor.molecules.positions import check_positions
 
 __all__ = ["ForceField"]
@@ -39,6 +40,9 @@ class ForceField:
             dielectric constant.
         temperature: In kelvin.
 
+    Raises:
+        ValueError: If a term is missing, or a row of it is not what is said above.
+
     Equation: eq-molecules-force-field
     Reference: maier2015, onufriev2004
 
@@ -53,13 +57,18 @@ class ForceField:
         missing = {"bonds", "angles", "torsions", "pairs", "born", "water"} - terms.keys()
         if missing:
             raise ValueError(f"terms must have {', '.join(sorted(missing))}, but came without")
+        check_positive("water", terms["water"])
         self.temperature, self.water = temperature, float(terms["water"])
-        self._bonds = _table(terms["bonds"], 2)
-        self._angles = _table(terms["angles"], 3)
-        self._torsions = _table(terms["torsions"], 4)
-        self._pairs = _table(terms["pairs"], 2)
-        self._born = torch.tensor(terms["born"], dtype=torch.float64)
-        self.atoms = len(self._born)
+        self.atoms = len(terms["born"])
+        _, self._born = _table("born", terms["born"], 0, 3, self.atoms)
+        if not bool((self._born[1] > _OFFSET).all()):
+            raise ValueError(
+                f"radii of born must be above {_OFFSET} nm, but {self._born[1].min().item():g} came"
+            )
+        self._bonds = _table("bonds", terms["bonds"], 2, 2, self.atoms)
+        self._angles = _table("angles", terms["angles"], 3, 2, self.atoms)
+        self._torsions = _table("torsions", terms["torsions"], 4, 3, self.atoms)
+        self._pairs = _table("pairs", terms["pairs"], 2, 3, self.atoms)
 
     @classmethod
     def alanine(cls, temperature: float = 300.0) -> ForceField:
@@ -70,9 +79,10 @@ class ForceField:
     def __call__(self, x: Tensor) -> Tensor:
         """Return energies `[b]` at positions `[b n 3]`; infinite where two atoms are at one place.
 
-        Computed in float64, whatever comes.
+        Computed in float64 on the CPU.
         """
         check_positions(x, n=self.atoms, dim=3)
+        check_points(x, finite=True)
         r = x.double() / 10
         parts = (self.bonded(r), self.between(r), self.solvent(r))
         energy = torch.stack(parts).sum(0) / (_GAS * self.temperature)
@@ -84,10 +94,10 @@ class ForceField:
         stretched = torch.linalg.vector_norm(r[:, i] - r[:, j], dim=2) - length
         bonds: Tensor = (0.5 * constant * stretched.square()).sum(1)
         atoms, (angle, constant) = self._angles
-        bent = bond_angles(r[:, atoms.T]) - angle
+        bent = bond_angle(r[:, atoms.T]) - angle
         angles: Tensor = (0.5 * constant * bent.square()).sum(1)
         atoms, (period, phase, constant) = self._torsions
-        wave = (period * torsions(r[:, atoms.T]) - phase).cos()
+        wave = (period * torsion(r[:, atoms.T]) - phase).cos()
         turns: Tensor = (constant * (1 + wave)).sum(1)
         return bonds + angles + turns
 
@@ -101,7 +111,7 @@ class ForceField:
 
     def solvent(self, r: Tensor) -> Tensor:
         """Return the energy that water adds in kJ/mol: the Born model's and the surface's."""
-        charge, radius, _ = self._born.T
+        charge, radius, _ = self._born
         born = self.born_radii(r)
         square = (r[:, :, None] - r[:, None]).square().sum(3)
         product = born[:, :, None] * born[:, None]
@@ -113,9 +123,9 @@ class ForceField:
 
     def born_radii(self, r: Tensor) -> Tensor:
         """Return how deep each atom lies in the molecule, as a radius in nm, `[b n]`."""
-        radius = self._born[:, 1]
+        _, radius, scale = self._born
         own = radius - _OFFSET
-        other = own * self._born[:, 2]
+        other = own * scale
         n = self.atoms
         off = ~torch.eye(n, dtype=torch.bool)
         square = (r[:, :, None] - r[:, None]).square().sum(3)
@@ -132,10 +142,20 @@ class ForceField:
         psi = 0.5 * own * torch.where(reached, integral, 0.0).sum(2)
         one, two, three = _TANH
         bent = (one * psi - two * psi**2 + three * psi**3).tanh()
-        return 1 / (1 / own - bent / radius)
+        born: Tensor = 1 / (1 / own - bent / radius)
+        return born
 
 
-def _table(rows: list[list[float]], atoms: int) -> tuple[Tensor, Tensor]:
-    """Split rows into the indices of atoms `[atoms m]` and the numbers `[numbers m]`."""
-    table = torch.tensor(rows, dtype=torch.float64).T
+def _table(
+    name: str, rows: list[list[float]], atoms: int, numbers: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """Split rows into indices of atoms `[atoms m]`, below `count`, and numbers `[numbers m]`."""
+    for k, row in enumerate(rows):
+        known = all(isinstance(i, int) and 0 <= i < count for i in row[:atoms])
+        if len(row) != atoms + numbers or not known or not all(map(math.isfinite, row)):
+            raise ValueError(
+                f"row {k} of {name} must be {atoms} atoms of 0 to {count - 1} and {numbers} finite "
+                f"numbers, but {row} came"
+            )
+    table = torch.tensor(rows, dtype=torch.float64).reshape(-1, atoms + numbers).T
     return table[:atoms].long(), table[atoms:]

@@ -14,11 +14,11 @@ from torch import Tensor
 from fmtutor.checking import check_points
 from fmtutor.molecules.positions import centred, check_positions
 
-__all__ = ["InternalCoordinates", "bond_angles", "torsion", "torsions"]
+__all__ = ["InternalCoordinates", "bond_angle", "torsion"]
 
 
 def torsion(x: Tensor) -> Tensor:
-    """Return the torsion φ in (−π, π], `[b]`, of chains of four atoms `x` `[b 4 3]`.
+    """Return the torsions φ in (−π, π], `[...]`, of chains of four atoms `x` `[... 4 3]`.
 
     It is the angle between the plane of the first three atoms and that of the last three: π where
     the chain is a zigzag (trans), 0 where its ends are on one side (cis). A mirror changes its
@@ -31,29 +31,32 @@ def torsion(x: Tensor) -> Tensor:
         >>> torsion(zigzag)
         tensor([3.1416])
     """
-    check_positions(x, n=4, dim=3)
-    return torsions(x)
-
-
-def bond_angles(x: Tensor) -> Tensor:
-    """Return the angles at the second of three atoms `x` `[... 3 3]`, in [0, π], `[...]`.
-
-    Example:
-        >>> bond_angles(torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 0]]))
-        tensor(1.5708)
-    """
-    a, b = x[..., 0, :] - x[..., 1, :], x[..., 2, :] - x[..., 1, :]
-    # By the tangent, which is right near 0 and π, where the cosine has lost its digits.
-    return torch.atan2(torch.linalg.vector_norm(torch.linalg.cross(a, b), dim=-1), (a * b).sum(-1))
-
-
-def torsions(x: Tensor) -> Tensor:
-    """Return the torsions of chains of four atoms `x` `[... 4 3]`, `[...]`, as `torsion` does."""
+    _check_atoms(x, 4)
     a, b, c = (x[..., 1:, :] - x[..., :-1, :]).unbind(-2)
     n, m = torch.linalg.cross(a, b), torch.linalg.cross(b, c)
     across = torch.linalg.cross(b, n) / torch.linalg.vector_norm(b, dim=-1, keepdim=True)
     # −0 + 0 is 0: the zigzag has the torsion π, not −π.
     return torch.atan2((across * m).sum(-1) + 0.0, (n * m).sum(-1))
+
+
+def bond_angle(x: Tensor) -> Tensor:
+    """Return the angles at the second of three atoms `x` `[... 3 3]`, in [0, π], `[...]`.
+
+    Example:
+        >>> bond_angle(torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 0]]))
+        tensor(1.5708)
+    """
+    _check_atoms(x, 3)
+    a, b = x[..., 0, :] - x[..., 1, :], x[..., 2, :] - x[..., 1, :]
+    # By the tangent, which is right near 0 and π, where the cosine has lost its digits.
+    return torch.atan2(torch.linalg.vector_norm(torch.linalg.cross(a, b), dim=-1), (a * b).sum(-1))
+
+
+def _check_atoms(x: Tensor, count: int) -> None:
+    if not isinstance(x, Tensor) or x.numel():  # a force field may have no torsion at all
+        check_points(x)
+    if x.shape[-2:] != (count, 3):
+        raise ValueError(f"x must be positions [... {count} 3], but its shape is {[*x.shape]}")
 
 
 class InternalCoordinates:
@@ -81,7 +84,13 @@ class InternalCoordinates:
         placed: set[int] = set()
         for k, row in enumerate(self.rows):
             others = set(row[1:])
-            if len(row) != min(k + 1, 4) or len(others) != len(row) - 1 or not others <= placed:
+            whole = all(isinstance(i, int) for i in row)
+            if (
+                not whole
+                or len(row) != min(k + 1, 4)
+                or len(others) != len(row) - 1
+                or not others <= placed
+            ):
                 raise ValueError(
                     f"row {k} must name an atom and {min(k, 3)} different ones that have their "
                     f"place, but {row} came"
@@ -115,8 +124,8 @@ class InternalCoordinates:
         return torch.cat(
             [
                 torch.linalg.vector_norm(ends[:, :, 0] - ends[:, :, 1], dim=2),
-                bond_angles(x[:, torch.tensor(angles)]),
-                torsions(x[:, torch.tensor(turns)]),
+                bond_angle(x[:, torch.tensor(angles)]),
+                torsion(x[:, torch.tensor(turns)]),
             ],
             dim=1,
         )
@@ -157,12 +166,15 @@ class InternalCoordinates:
 
     def _possible(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r, theta, phi = self.parts(q)
-        inside = (theta > 0) & (theta < math.pi)
-        if not (bool((r > 0).all()) and bool(inside.all())):
+        good = (r > 0).all(1) & (theta > 0).all(1) & (theta < math.pi).all(1)
+        bad = ~(good & q.isfinite().all(1))
+        if bool(bad.any()):
+            r, theta, _ = self.parts(q[bad][:1])
             raise ValueError(
-                "bonds must be positive and angles between 0 and π, but bonds from "
-                f"{r.min().item():g} and angles from {theta.min().item():g} to "
-                f"{theta.max().item():g} came"
+                "coordinates must be finite, bonds positive and angles between 0 and π, but "
+                f"{int(bad.sum())} of {len(q)} are not; the first has bonds from "
+                f"{r.min().item():g}, angles from {theta.min().item():g} to "
+                f"{theta.max().item():g}"
             )
         return r, theta, phi
 

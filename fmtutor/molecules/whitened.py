@@ -5,6 +5,7 @@ Chapter: molecules
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from fmtutor.checking import check_points
 from fmtutor.manifolds import Euclidean, Product, Torus
 from fmtutor.manifolds.flat import wrap
 from fmtutor.molecules.internal import InternalCoordinates
+from fmtutor.molecules.positions import check_positions
 
 __all__ = ["WhitenedCoordinates"]
 
@@ -26,13 +28,15 @@ class WhitenedCoordinates:
     point is `[b d]` of `space`, a flat product in which noise is normal and uniform, and what is
     left to learn is what is neither.
 
-    A molecule has one point as long as its stiff torsions stay within half a turn of their means.
+    The law that such points can have is that of molecules of one hand whose stiff torsions are near
+    their means (`inside`): the energy knows of mirror images and of turned peptide bonds, too.
 
     Args:
         coordinates: The internal coordinates.
         turning: Which torsions turn, counted from 0 in the order of the rows.
         mean: Of the stiff coordinates, `[d_line]`, in float64.
-        factor: Lower triangle L with covariance L Lᵀ, `[d_line d_line]`, in float64.
+        factor: Lower triangle L with covariance L Lᵀ, `[d_line d_line]`, in float64, its diagonal
+            positive.
 
     Equation: eq-molecules-whitened
     """
@@ -45,9 +49,10 @@ class WhitenedCoordinates:
         factor: Tensor,
     ) -> None:
         bonds, angles, torsions = coordinates.sizes
-        if not set(turning) <= set(range(torsions)) or len(set(turning)) != len(turning):
+        named = set(turning)
+        if not named or not named <= set(range(torsions)) or len(named) != len(turning):
             raise ValueError(
-                "turning must name different torsions of 0 to "
+                "turning must name one or more different torsions of 0 to "
                 f"{torsions - 1}, but {[*turning]} came"
             )
         self.coordinates, self.turning = coordinates, [*turning]
@@ -61,6 +66,13 @@ class WhitenedCoordinates:
                 f"mean and factor must have shapes [{d}] and [{d} {d}], but {[*mean.shape]} and "
                 f"{[*factor.shape]} came"
             )
+        finite = bool(mean.isfinite().all()) and bool(factor.isfinite().all())
+        positive = bool((factor.diagonal() > 0).all())
+        if not finite or not positive or not factor.equal(factor.tril()):
+            raise ValueError(
+                "mean and factor must be finite, and factor a lower triangle with a positive "
+                f"diagonal, but one with a diagonal from {factor.diagonal().min().item():g} came"
+            )
         self.mean, self.factor = mean.double(), factor.double()
         self.space = Product(Euclidean(d), Torus(len(turning)))
 
@@ -68,9 +80,13 @@ class WhitenedCoordinates:
     def of(
         cls, x: Tensor, coordinates: InternalCoordinates, turning: Sequence[int]
     ) -> WhitenedCoordinates:
-        """Return those of the molecules `x` `[b n 3]`: their mean and covariance."""
-        bonds, angles, torsions = coordinates.sizes
-        d = bonds + angles + torsions - len(turning)
+        """Return those of the molecules `x` `[b n 3]`: their mean and covariance.
+
+        Raises:
+            ValueError: If they are too few, or too much alike, to have a covariance.
+        """
+        check_positions(x, n=coordinates.atoms, dim=3)
+        d = sum(coordinates.sizes) - len(turning)
         plain = cls(coordinates, turning, torch.zeros(d), torch.eye(d))
         q = coordinates(x.double())[:, plain._stiff]
         # Torsions near π are on both sides of the seam: their mean is that of the directions.
@@ -78,10 +94,17 @@ class WhitenedCoordinates:
         centre = torch.where(plain._round, around, q.mean(0))
         off = torch.where(plain._round, wrap(q - centre), q - centre)
         mean = centre + off.mean(0)
-        return cls(coordinates, turning, mean, torch.linalg.cholesky(torch.cov(off.T)))
+        factor, failed = torch.linalg.cholesky_ex(torch.cov(off.T))
+        if len(x) <= d or bool(failed):
+            raise ValueError(
+                f"x must hold more than {d} molecules, none of whose stiff coordinates follows "
+                f"from the others, but {len(x)} came"
+            )
+        return cls(coordinates, turning, mean, factor)
 
     def points(self, x: Tensor) -> Tensor:
         """Return the points `[b d]` of molecules `x` `[b n 3]`."""
+        check_positions(x, n=self.coordinates.atoms, dim=3)
         q = self.coordinates(x.double())
         off = q[:, self._stiff] - self.mean
         off = torch.where(self._round, wrap(off), off)
@@ -96,6 +119,18 @@ class WhitenedCoordinates:
         """Return the log of the volume of centred positions in that of the points, `[b]`."""
         volume = self.coordinates.log_volume(self._internal(points))
         return (volume + self.factor.diagonal().log().sum()).to(points.dtype)
+
+    def inside(self, points: Tensor, within: float = 1.5) -> Tensor:
+        """Return which points `[b d]` are molecules of the law that is meant, `[b]`.
+
+        Bonds are positive, angles between 0 and π, and stiff torsions `within` so many radians of
+        their means.
+        """
+        q = self._internal(points)
+        r, theta, _ = self.coordinates.parts(q)
+        off = (q[:, self._stiff] - self.mean)[:, self._round]
+        possible = (r > 0).all(1) & (theta > 0).all(1) & (theta < math.pi).all(1)
+        return possible & (off.abs() < within).all(1)
 
     def _internal(self, points: Tensor) -> Tensor:
         check_points(points, "points")
