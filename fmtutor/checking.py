@@ -25,6 +25,7 @@ __all__ = [
     "check_has",
     "check_labels",
     "check_model",
+    "check_observation",
     "check_points",
     "check_positive",
     "check_same",
@@ -147,6 +148,23 @@ def check_labels(labels: Tensor, count: int, classes: int | None = None) -> None
         if bool(outside.any()):
             bad = labels[outside][0].item()
             raise ValueError(f"labels must be 0, ..., {classes - 1}, but {bad} came")
+
+
+def check_observation(observation: Tensor, count: int, observed: int) -> None:
+    """Refuse an `observation` that is not floating point of shape `[count observed]`.
+
+    Example:
+        >>> check_observation(torch.zeros(5, 3), 5, 4)
+        Traceback (most recent call last):
+        ValueError: observation must have shape [5 4], but [5, 3] came
+    """
+    if not isinstance(observation, Tensor) or not observation.is_floating_point():
+        kind = observation.dtype if isinstance(observation, Tensor) else type(observation).__name__
+        raise TypeError(f"observation must be a floating-point tensor, but {kind} came")
+    if observation.shape != (count, observed):
+        raise ValueError(
+            f"observation must have shape [{count} {observed}], but {[*observation.shape]} came"
+        )
 
 
 def check_cond(cond: Tensor | Sequence[Tensor], count: int) -> tuple[Tensor, ...]:

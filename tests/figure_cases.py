@@ -33,6 +33,7 @@ CASES = {
     "GlobeExplorer": Case({"time": 0.2}, play="Play"),
     "MoleculeExplorer": Case({"steps": 4, "time": 0.2}, play="Play"),
     "GradientExplorer": Case({}, knobs=("parameters θ₁, θ₂",)),
+    "RoomExplorer": Case({}, knobs=("start of the ball",), play="Let it roll"),
     "SolverLab": Case({}, knobs=("x₀",)),
     "CouplingExplorer": Case({"batch_size": 12, "time": 0.2}, play="Play"),
     "BridgeExplorer": Case(

@@ -367,6 +367,38 @@ def steps_needed(coarse, fine, n, p, tol):
     return 2 * n * (error / tol) ** (1 / p)
 
 
+# policies
+
+
+def best_by_counting(p, r, n):
+    """Go through all n-tuples of draws."""
+    found = torch.zeros_like(p)
+    for draws in itertools.product(range(len(p)), repeat=n):
+        found[max(draws, key=lambda k: r[k])] += math.prod(p[k].item() for k in draws)
+    return found
+
+
+def expectile_by_bisection(a, b, p, share):
+    low, high = a, b
+    for _ in range(80):
+        m = (low + high) / 2
+        above = share * p * (b - m) > (1 - share) * (1 - p) * (m - a)
+        low, high = (m, high) if above else (low, m)
+    return low
+
+
+def promise_by_law(success, episodes, checkpoints):
+    k = torch.arange(episodes + 1.0, dtype=torch.float64)
+    law = torch.distributions.Binomial(episodes, torch.tensor(success, dtype=torch.float64))
+    below = law.log_prob(k).exp().cumsum(0) ** checkpoints
+    return (below.diff(prepend=torch.zeros(1, dtype=torch.float64)) * k).sum() / episodes
+
+
+def ratio_by_densities(step, new, old, g, h):
+    new, old = (torch.distributions.Normal(h * b, g * h**0.5) for b in (new, old))
+    return (new.log_prob(step) - old.log_prob(step)).sum(1)
+
+
 # scale
 
 
@@ -730,6 +762,11 @@ RIGHT = {
     "discrete.grade_equal_share": equal_by_counting,
     "discrete.grade_fill": filled,
     "discrete.grade_rate": rates_by_hand,
+    "policies.grade_best": best_by_counting,
+    "policies.grade_expectile": expectile_by_bisection,
+    "policies.grade_promise": promise_by_law,
+    "policies.grade_ratio": ratio_by_densities,
+    "policies.grade_value": lambda p, r, tau: tau * (p * (r / tau).exp()).sum().log(),
     "scale.grade_average": gradient_of_one,
     "scale.grade_block": modulated,
     "scale.grade_fit": pictures_that_fit,

@@ -105,6 +105,7 @@ INKED = (
     "PathExplorer",
     "PosteriorExplorer",
     "ResolutionExplorer",
+    "RoomExplorer",
     "StripExplorer",
 )
 

@@ -45,6 +45,7 @@ LEVELS = {
     "metrics": 5,
     "maximum_likelihood": 6,
     "molecules": 6,
+    "policies": 6,
     "bridges": 3,
     "bridge_losses": 5,
     "markovian_fitting": 6,

@@ -47,6 +47,11 @@ FIGURES = {
         {"longitude": -40, "latitude": 10, "ways": False},
     ),
     "GradientExplorer": ({}, {"time": 0.3, "samples": 64, "seed": 5, "theta": (-1.0, 0.5)}),
+    "RoomExplorer": (
+        {},
+        {"step": 20.0, "start": (0.5, -1.0), "commitment": 8, "evaluations": 2, "seed": 3},
+        {"policy": "average"},
+    ),
     "SolverLab": ({}, {"method": "heun", "steps": 8, "dataset": "one Gaussian", "x0": (0.5, 0.5)}),
     "CouplingExplorer": (
         {"batch_size": 12},

@@ -44,6 +44,7 @@ FIGURES = {
     "marginal": [widgets.StripExplorer, widgets.PosteriorExplorer],
     "memorisation": [partial(widgets.PosteriorExplorer, time=0.85)],
     "molecules": [widgets.MoleculeExplorer],
+    "policies": [widgets.RoomExplorer],
     "objectives": [widgets.GradientExplorer],
     "paths": [widgets.PathExplorer],
     "playground": [widgets.Playground],

@@ -43,6 +43,7 @@ from fmtutor.molecules import Butane, torsion
 from fmtutor.networks import EGNN
 from fmtutor.paths import BrownianBridge
 from fmtutor.plotting import COLORS, blend
+from fmtutor.policies import follow_plans, push
 from fmtutor.widgets import (
     digit_painter,
     flow_player,
@@ -50,6 +51,7 @@ from fmtutor.widgets import (
     jump_explorer,
     molecule_explorer,
     resolutions,
+    room_explorer,
     schedules,
     token_explorer,
 )
@@ -478,6 +480,83 @@ def bridge_case(seed, epsilon, sigma=0.7, width=0.3, steps=6):
     }
 
 
+def balls():
+    """States and actions: all over the room, at its walls, at the block, at a corner of it."""
+    about = torch.tensor([[2.39, 0.3], [-2.39, 2.39], [0.2, -0.59], [1.58, 0.1], [-1.59, 0.58]])
+    places = torch.cat(
+        [about.repeat(30, 1) + 0.03 * normal(150, 2, seed=50), normal(50, 2, seed=51)]
+    )
+    # As far in on both sides, exactly: it is put back at both.
+    corner = [1.6 - 0.0625, 0.6 - 0.0625, 0.0, 0.0]
+    states = torch.cat([places, 3 * normal(200, 2, seed=52)], dim=1)
+    states = torch.cat([states, torch.tensor([corner], dtype=DOUBLE)])
+    return states, torch.cat([1.5 * normal(200, 2, seed=53), torch.zeros(1, 2, dtype=DOUBLE)])
+
+
+def episode_case(plans, start, commitment, limit=60):
+    """What becomes of a ball that follows given plans `[n h 2]`, one after the other."""
+    asked, hits, room = iter(plans), [], room_explorer.ROOM
+
+    def step(states, actions):
+        states, hit = room.step(states, actions)
+        hits.append(hit)
+        return states, hit
+
+    run = follow_plans(
+        lambda states: next(asked)[None], step, room.reached,
+        torch.tensor([[*start, 0.0, 0.0]], dtype=DOUBLE), commitment=commitment, limit=limit,
+    )  # fmt: skip
+    steps = int(run.steps)
+    return {
+        "plans": plans.flatten(1),
+        "start": [*start, 0.0, 0.0],
+        "settings": {"commitment": commitment, "limit": limit, "ticks": room_explorer.TICKS},
+        "states": run.states[: steps + 1, 0],
+        "touching": torch.stack(hits).reshape(-1, room_explorer.TICKS).any(1)[:steps],
+        "reached": bool(run.reached),
+    }
+
+
+def room_case():
+    """Steps in the room, episodes by given plans, and what the two networks that ship say."""
+    figure, room, known = widgets.RoomExplorer(), room_explorer.ROOM, room_explorer.learned()
+    states, actions = balls()
+    moved, touched = room.step(states, actions)
+    assert 40 < touched.sum() < 190
+    assert moved[-1].tolist() == [1.6, 0.6, 0, 0], "the last one is at a corner"
+    walks = torch.cat([normal(8, 32, 2, seed=54), 0.3 + normal(8, 32, 2, seed=55)]).cumsum(1) / 12
+    ball, noise = torch.tensor([[0.1, -1.2, 0.3, 0.8]], dtype=DOUBLE), normal(3, 64, seed=56)
+    seen = known.seen.to_unit(ball)
+    drawn = {
+        n: known.plans.from_unit(sample(known.flow, noise, steps=n, cond=seen.expand(3, -1)))
+        for n in (1, 4, 10)
+    }
+    target, speed = states[:, :2] + 0.1 * normal(201, 2, seed=57), normal(201, 2, seed=58)
+    return {
+        "settings": figure._settings,
+        "learned": figure._learned,
+        "states": states,
+        "actions": actions,
+        "moved": moved,
+        "touched": touched,
+        "target": target,
+        "speed": speed,
+        "pushes": push(states, target, speed),
+        "episodes": [
+            episode_case(walks[:8], (0.3, -1.3), 8),
+            episode_case(walks[8:], (-1.9, -0.2), 16),
+            episode_case(0 * walks[:2] + torch.linspace(0, 2, 32)[:, None], (-0.2, -2.4), 32),
+            episode_case(-walks[:8], (1.0, 2.2), 4, limit=30),
+            episode_case(walks[:8] - 5, (0.0, 1.3), 8),  # there from the beginning
+        ],
+        "ball": ball[0],
+        "noise": noise.flatten(),
+        "mean": known.plans.from_unit(known.average(seen)),
+        "drawn": drawn,
+        "recorded": RECORDED["room"],
+    }
+
+
 def half_case():
     values = torch.tensor([0.0, -0.0, 1.0, -2.5, 65504.0, 6e-8, 3e-5, 0.1])
     return {"packed": pack_floats(values, "float16"), "values": values.half().float()}
@@ -495,7 +574,7 @@ def write_fixtures(file):
             network_case("three classes", width=24, depth=2, classes=3),
             network_case("odd sizes", dim=3, width=13, depth=1, time_dim=6),
         ],
-        "shipped": [shipped_case(name) for name in RECORDED if name != "line"],
+        "shipped": [shipped_case(name) for name in RECORDED if name not in ("line", "room")],
         "jumps": jump_case(),
         "guidance": guidance_case(),
         "training": [
@@ -535,6 +614,7 @@ def write_fixtures(file):
             particles_case("odd sizes", particles=3, width=5, depth=2, time_dim=6, radial=7),
         ],
         "molecules": molecules_case(),
+        "room": room_case(),
         "bridges": [bridge_case(41, 0.98), bridge_case(43, 0.4, 0.3), bridge_case(45, 50.0, 1.5)],
         "assignments": [assignment_case(n, seed=16 + 2 * n) for n in (1, 2, 9, 64, 150)],
         "distances": distance_case(),
@@ -578,6 +658,15 @@ def test_the_weights_that_ship_mean_what_they_meant(name):
         torch.testing.assert_close(v, torch.tensor(expected), atol=2e-5, rtol=1e-5)
 
 
+def test_the_plans_that_ship_mean_what_they_meant():
+    case, known = RECORDED["room"], room_explorer.learned()
+    seen, x = (torch.tensor(case[name], dtype=DOUBLE) for name in ("seen", "x"))
+    found = known.average(seen), known.flow(x, case["t"], seen[: len(x)])
+    for numbers, name in zip(found, ("average", "velocities"), strict=True):
+        wanted = torch.tensor(case[name], dtype=DOUBLE)
+        torch.testing.assert_close(numbers, wanted, atol=2e-5, rtol=1e-5)
+
+
 def test_every_javascript_test_is_found():
     names = {file.name.split(".")[0] for file in MODULES}
     assert names >= {
@@ -588,6 +677,7 @@ def test_every_javascript_test_is_found():
         "oracles",
         "random",
         "resolutions",
+        "room",
         "sphere",
         "strips",
     }

@@ -4,12 +4,13 @@
     python tools/widget_weights.py spiral moons    these; the others keep their weights
     python tools/widget_weights.py digits          the one that draws digits
     python tools/widget_weights.py line            the flow map on a line
+    python tools/widget_weights.py room            the regression and the flow of plans
 
 What the weights mean is recorded in tests/recorded_networks.json.
 
 The networks are seeded, and half precision is enough for a picture: 20 kB each in the plane, 150 kB
-for the digits. Other processors round otherwise, so a run elsewhere gives networks that are equally
-good, not equal.
+for the digits, 190 kB for the two of the room. Other processors round otherwise, so a run elsewhere
+gives networks that are equally good, not equal.
 """
 
 import argparse
@@ -21,12 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor, nn
 
-from fmtutor import MLP, FitResult, fit, minimise
+from fmtutor import MLP, FitResult, cfm_loss, fit, minimise
 from fmtutor.data import DATASETS
 from fmtutor.few_steps import lagrangian_loss
 from fmtutor.networks import TwoTimes
-from fmtutor.widgets import digit_painter, flow_player, jump_explorer
+from fmtutor.policies import Scale, chunks_of, load_demonstrations
+from fmtutor.widgets import digit_painter, flow_player, jump_explorer, room_explorer
 
 POINTS = 50_000
 STEPS = 8_000
@@ -34,8 +37,13 @@ DIGITS = "digits"
 DIGIT_STEPS = 10_000
 LINE = "line"
 LINE_STEPS = 6_000
+ROOM = "room"
+ROOM_TRAINING: dict[str, Any] = {"steps": 8000, "batch_size": 256, "lr": 2e-3, "warmup": 100}
+REST = 33  # of a demonstration, the states after the arrival
 HELD_OUT = 300  # of the digits, the last ones: no network has seen them
-RECORD = Path(__file__).resolve().parents[1] / "tests" / "recorded_networks.json"
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "tests" / "recorded_networks.json"
+DEMONSTRATIONS = ROOT / "benchmarks" / "results" / "policies_demonstrations.safetensors"
 
 
 def train_in_the_plane(name: str) -> FitResult:
@@ -73,9 +81,42 @@ def train_on_the_line() -> FitResult:
     )
 
 
-def weights(result: FitResult) -> torch.Tensor:
+def squared(net: nn.Module, x1: Tensor, seen: Tensor, generator: Any = None) -> Tensor:
+    """The loss of the regression."""
+    loss: Tensor = (net(seen) - x1).square().mean()
+    return loss
+
+
+def flow_loss(net: nn.Module, x1: Tensor, seen: Tensor, generator: Any = None) -> Tensor:
+    """The loss of the flow."""
+    return cfm_loss(net, x1, cond=seen, generator=generator)
+
+
+def train_in_the_room() -> Tensor:
+    """Train both policies of the room on one set of demonstrations: all that the figure stores.
+
+    They are half as wide as those of benchmarks/policies.py, and so take more steps to be as good.
+    """
+    episodes = load_demonstrations(DEMONSTRATIONS)["set 0"]
+    units, scales = [], []
+    for points in chunks_of(episodes, room_explorer.LENGTH):
+        scale = Scale(*(part.half().double() for part in Scale.of(points)))  # as they are stored
+        units.append(scale.to_unit(points).float())
+        scales += [part.half() for part in scale]
+    cond, x1 = units
+    trained = [
+        weights(minimise(net, x1, loss, cond=cond, progress=False, **ROOM_TRAINING))
+        for net, loss in zip(room_explorer.networks(), (squared, flow_loss), strict=True)
+    ]
+    count, of_each = room_explorer.WAYS
+    some = episodes[:: len(episodes) // count][:count]
+    ways = [e[torch.linspace(0, len(e) - REST, of_each).long(), :2] for e in some]
+    return torch.cat([*scales, torch.stack(ways).half().flatten(), *trained])
+
+
+def weights(result: FitResult) -> Tensor:
     """The weights of a trained network, flat, in half precision."""
-    return torch.nn.utils.parameters_to_vector(result.model.parameters()).detach().half()
+    return nn.utils.parameters_to_vector(result.model.parameters()).detach().half()
 
 
 def outputs(model: MLP, n: int, labels: list[int | None]) -> dict[str, Any]:
@@ -94,17 +135,29 @@ def jumps(u: TwoTimes) -> dict[str, Any]:
     return {"x": at, "s": 0.3, "t": 0.9, "velocities": [found]}
 
 
+def plans() -> dict[str, Any]:
+    """What both networks of the room say at some fixed observations, in units of the scales."""
+    known = room_explorer.learned()
+    numbers = torch.arange(1.0, 145.0, dtype=torch.float64).sin().round(decimals=3)
+    seen, x = numbers[:16].reshape(4, 4), numbers[16:].reshape(2, 64)
+    found = known.average(seen), known.flow(x, 0.6, seen[:2])
+    average, velocities = ([[round(v, 5) for v in row] for row in y.tolist()] for y in found)
+    at = {"seen": seen.tolist(), "x": x.tolist(), "t": 0.6}
+    return at | {"average": average, "velocities": velocities}
+
+
 def record() -> None:
     """Record what the stored weights mean: tests compare Python's and the page's networks."""
     found = {name: outputs(flow_player.network(name), 4, [None]) for name in DATASETS}
     found[DIGITS] = outputs(digit_painter.network(), 1, [3, None])
     found[LINE] = jumps(jump_explorer.network())
+    found[ROOM] = plans()
     lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
     RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 
 def main() -> None:
-    known = [*DATASETS, DIGITS, LINE]
+    known = [*DATASETS, DIGITS, LINE, ROOM]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("name", nargs="*", help=f"of {', '.join(known)} (default: all)")
     names = parser.parse_args().name or known
@@ -115,6 +168,8 @@ def main() -> None:
             np.save(digit_painter.WEIGHTS, weights(train_on_digits()).numpy())
         elif name == LINE:
             np.save(jump_explorer.WEIGHTS, weights(train_on_the_line()).numpy())
+        elif name == ROOM:
+            np.save(room_explorer.WEIGHTS, train_in_the_room().numpy())
         else:
             plane[name] = weights(train_in_the_plane(name))
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -124,6 +179,7 @@ def main() -> None:
     flow_player.network.cache_clear()
     digit_painter.network.cache_clear()
     jump_explorer.network.cache_clear()
+    room_explorer.learned.cache_clear()
     record()
 
 

@@ -4,7 +4,9 @@ from fmtutor.networks.autoencoder import Autoencoder, AutoencoderConfig
 from fmtutor.networks.coupling_layers import RealNVP
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.equivariant import EGNN
+from fmtutor.networks.mixture_density import MixtureDensity
 from fmtutor.networks.mlp import MLP
+from fmtutor.networks.observing import ObservingMLP, layers_of
 from fmtutor.networks.registry import PictureNetwork as PictureNetwork  # a union, for annotations
 from fmtutor.networks.registry import architecture, kind_of
 from fmtutor.networks.tangent import TangentMLP
@@ -17,6 +19,8 @@ __all__ = [
     "MLP",
     "Autoencoder",
     "AutoencoderConfig",
+    "MixtureDensity",
+    "ObservingMLP",
     "RealNVP",
     "TangentMLP",
     "TimeEmbedding",
@@ -27,4 +31,5 @@ __all__ = [
     "UNetConfig",
     "architecture",
     "kind_of",
+    "layers_of",
 ]

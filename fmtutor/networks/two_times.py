@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.mlp import MLP
+from fmtutor.networks.observing import ObservingMLP
 from fmtutor.networks.unet import UNet
 from fmtutor.notation import Time, batch_time
 
@@ -22,13 +23,14 @@ class TwoTimes(nn.Module):
 
     The span t − s enters as slow Fourier features, through two layers of which the last starts at
     0: at first u(x, s, t) = v(x, s), so that a trained velocity field can be given a second time.
-    It is called as u(x, s, t) or, with classes, as u(x, s, t, label).
+    It is called as u(x, s, t) or, with classes, as u(x, s, t, label); with observations of floating
+    point in the label's place where the network is one that observes.
 
     A `Transformer` is refused: its LayerNorm has a forward-mode derivative whose own gradient is
     wrong in torch (pytorch/pytorch issue 196700), and Lagrange's loss follows just that gradient.
 
     Args:
-        network: The network v, an `MLP` or a `UNet`.
+        network: The network v, an `MLP`, an `ObservingMLP` or a `UNet`.
 
     Raises:
         TypeError: If the network is another one.
@@ -41,10 +43,13 @@ class TwoTimes(nn.Module):
         torch.Size([5, 2])
     """
 
-    def __init__(self, network: MLP | UNet) -> None:
+    def __init__(self, network: MLP | ObservingMLP | UNet) -> None:
         super().__init__()
-        if not isinstance(network, MLP | UNet):
-            raise TypeError(f"network must be an MLP or a UNet, but {type(network).__name__} came")
+        if not isinstance(network, MLP | ObservingMLP | UNet):
+            raise TypeError(
+                "network must be an MLP, an ObservingMLP or a UNet, but "
+                f"{type(network).__name__} came"
+            )
         self.network, self.classes = network, network.classes
         n = network.n_embedding
         last = nn.Linear(64, n)

@@ -18,6 +18,7 @@ from fmtutor.widgets.path_explorer import PathExplorer
 from fmtutor.widgets.playground import Playground
 from fmtutor.widgets.posterior_explorer import PosteriorExplorer
 from fmtutor.widgets.resolution_explorer import ResolutionExplorer
+from fmtutor.widgets.room_explorer import RoomExplorer
 from fmtutor.widgets.solver_lab import SolverLab
 from fmtutor.widgets.strip_explorer import StripExplorer
 from fmtutor.widgets.token_explorer import TokenExplorer
@@ -38,6 +39,7 @@ __all__ = [
     "Playground",
     "PosteriorExplorer",
     "ResolutionExplorer",
+    "RoomExplorer",
     "SolverLab",
     "StripExplorer",
     "TokenExplorer",
