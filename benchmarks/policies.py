@@ -8,7 +8,7 @@ race         Trains each policy on each set with each seed and lets it act in th
 judge        Records what the simulator does with given forces and with given plans, to hold the
              room of the package against it, and the ways of the regression and of the flow.
 
-    pip install gymnasium-robotics==1.4.2
+    pip install --editable '.[policies]'
     python benchmarks/policies.py demonstrate
     python benchmarks/policies.py race
 

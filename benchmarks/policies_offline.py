@@ -7,6 +7,7 @@ chunks by a critic (implicit Q-learning), the flow trained with weights by advan
 Q-learning, whose policy of one step stays beside the flow.
 
 tune      One seed and two goals that are not evaluated, over grids of settings.
+hurry     The best of N by a critic of 500 steps, for one of the goals of tuning.
 evaluate  Five seeds, each with its own play, and two other goals, with the settings found.
 
 The play of a seed is made from it, in seconds. The flow's ends, to which flow Q-learning holds its
@@ -60,6 +61,7 @@ EULER, DRAWS = 10, 4  # steps of the flow; clones of each state that are drawn a
 CLONING = {"steps": 2500, "batch_size": 256, "lr": 1e-3, "warmup": 100}
 CRITIC = {"steps": 3000, "batch_size": 256, "lr": 2e-3, "average": 0.98}
 FQL, SIZE = CRITIC, {"width": 256, "depth": 3}
+YOUNG = 500  # steps of a critic that is not done
 COUNTS, LARGEST = (4, 16, 64), 100.0  # chunks of which the best is taken; weights before their mean
 GRID = {"share": (0.9, 0.7), "tau": (0.005, 0.01, 0.02, 0.05), "alpha": (3.0, 10.0, 30.0, 100.0)}
 CHOSEN = {"share": (0.9,), "tau": (0.01,), "alpha": (30.0,)}
@@ -180,13 +182,14 @@ class Play:
         return net
 
     @cached_property
-    @torch.no_grad()
     def clones(self) -> tuple[Tensor, Tensor]:
         """Return noise and where the flow takes it, `[n DRAWS d]` each, after each observation."""
         seen = self.rewarded(Room()).observations.repeat_interleave(DRAWS, 0)
         z = noise(len(seen), torch.Generator().manual_seed(200 + self.seed))
-        ends = [sample(self.flow, a, steps=EULER, cond=b)
-                for a, b in zip(z.split(4000), seen.split(4000), strict=True)]  # fmt: skip
+        flow = self.flow  # trained now, if it was not: with gradients
+        with torch.no_grad():
+            ends = [sample(flow, a, steps=EULER, cond=b)
+                    for a, b in zip(z.split(4000), seen.split(4000), strict=True)]  # fmt: skip
         return z.unflatten(0, (-1, DRAWS)), torch.cat(ends).unflatten(0, (-1, DRAWS))
 
 
@@ -194,18 +197,18 @@ def clone_loss(net: nn.Module, x1: Tensor, seen: Tensor, generator: Any = None) 
     return cfm_loss(net, x1, cond=seen, generator=generator)
 
 
-def train_critic(found: Transitions, share: float, seed: int) -> Critic:
+def train_critic(found: Transitions, share: float, seed: int, steps: int) -> Critic:
     """Return the average of a critic's networks after implicit Q-learning."""
     torch.manual_seed(seed)
     g = torch.Generator().manual_seed(300 + seed)
     critic = Critic(4, 2 * LENGTH, **SIZE)
     target = copy.deepcopy(critic).requires_grad_(False)
     weights, optimizer = parts_of(critic, CRITIC["lr"])
-    for k in range(CRITIC["steps"]):
+    for k in range(steps):
         rows = torch.randint(len(found.rewards), (CRITIC["batch_size"],), generator=g)
         batch = Transitions(*(part[rows] for part in found))
         loss = iql_loss(critic, target, batch, discount=DISCOUNT, share=share)
-        descend(loss, weights, optimizer, CRITIC["lr"] * half_cosine(k / CRITIC["steps"]))
+        descend(loss, weights, optimizer, CRITIC["lr"] * half_cosine(k / steps))
         update_ema(target, critic, CRITIC["average"])
     return target
 
@@ -314,8 +317,10 @@ def measured(made: Play, room: Room, draw: Draw, critic: Critic | None) -> dict[
 class Run:
     """A seed's play with a goal, and what is written down about it."""
 
-    def __init__(self, what: str, made: Play, goal: tuple[float, float]) -> None:
-        self.made, self.room = made, Room(goal=goal)
+    def __init__(
+        self, what: str, made: Play, goal: tuple[float, float], steps: int = CRITIC["steps"]
+    ) -> None:
+        self.made, self.room, self.steps = made, Room(goal=goal), steps
         self.key = {"run": what, "goal": [*goal], "seed": made.seed}
         self.found, self.critics = made.rewarded(self.room), dict[float, tuple[Critic, float]]()
 
@@ -323,7 +328,7 @@ class Run:
         """Return the critic of a share, trained once, and its seconds."""
         if share not in self.critics:
             start = time.process_time()
-            critic = train_critic(self.found, share, self.made.seed)
+            critic = train_critic(self.found, share, self.made.seed, self.steps)
             self.critics[share] = critic, time.process_time() - start
         return self.critics[share]
 
@@ -400,13 +405,24 @@ def race(what: str, goals: Any, seeds: Any, settings: dict[str, tuple[float, ...
                 run.best(share, COUNTS[1])
 
 
+def hurry(seeds: Any) -> None:
+    """Let a critic of few steps choose, for the goal in a corner."""
+    for seed in seeds:
+        run = Run("young critic", Play(seed), TUNING_GOALS[1], steps=YOUNG)
+        for count in COUNTS:
+            run.best(CHOSEN["share"][0], count)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["tune", "evaluate"])
+    parser.add_argument("what", choices=["tune", "evaluate", "hurry"])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--alphas", type=float, nargs="*", help="others than those of the table")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.what == "hurry":
+        hurry(options.seeds)
+        return
     tuning = options.what == "tune"
     settings = GRID if tuning else CHOSEN
     if options.alphas is not None:
