@@ -83,7 +83,7 @@ def test_it_can_be_saved_and_loaded():
 def test_other_networks_are_refused():
     for other in (torch.nn.Linear(2, 2), Transformer(TransformerConfig(size=8))):
         name = type(other).__name__
-        with pytest.raises(TypeError, match=f"an MLP or a UNet, but {name} came"):
+        with pytest.raises(TypeError, match=f"an MLP, an ObservingMLP or a UNet, but {name} came"):
             TwoTimes(other)
     with pytest.raises(ValueError, match="without classes"):
         TwoTimes(MLP())(torch.zeros(1, 2), 0.0, 1.0, 3)
