@@ -233,7 +233,7 @@ function build(fig) {
       onInput: (n) => fig.set(name, Number(n)),
     });
   const { commitments, evaluations: efforts } = settings;
-  const menu = choose("commitment", "looks again", commitments, (n) => `after ${n} steps`);
+  const menu = choose("commitment", "looks again", commitments, (n) => `after ${n}`);
   const effort = choose("evaluations", "evaluations", efforts, (n) => `${n} a plan`);
   addHandle(fig, {
     axes: plane,
