@@ -31,6 +31,7 @@ import torch
 from machine import is_recorded, processor, recorded, rounded, versions
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from ways import STEP, Cell, along, wavering, way
 
 from fmtutor import CondOT, cfm_loss, minimise, sample
 from fmtutor.few_steps import regression_loss
@@ -60,10 +61,9 @@ MAP = [
     [1, 1, 1, 1, 1, 1, 1],
 ]
 SETS, EPISODES, REST = 3, 200, 33  # REST: states kept after the arrival
-SPEED, STEP, ROUND, NOISE = 2.0, 0.04, 8, 0.08  # m/s, s, steps of a corner, m
 LENGTH, LIMIT, JUDGED = 32, 180, 100
 COMMITMENTS, EVALUATIONS = (8, 16, 32), (1, 2, 4, 10)
-TRAINING = {"steps": 2500, "batch_size": 256, "lr": 1e-3, "warmup": 100}
+TRAINING: dict[str, Any] = {"steps": 2500, "batch_size": 256, "lr": 1e-3, "warmup": 100}
 PAIRS, DRAWN = 40_000, 40
 ROOM = Room()
 
@@ -109,40 +109,17 @@ def starts(count: int, generator: torch.Generator) -> Tensor:
 # Demonstrations.
 
 
-def way(start: list[float], rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Return a shortest way over the free cells to the goal, ties broken at random."""
+def reference(start: list[float], rng: np.random.Generator, length: int) -> Tensor:
+    """Return where an expert wants to be at each step, `[length 2]`: on a shortest way."""
 
-    def cell(x: float, y: float) -> tuple[int, int]:
+    def cell(x: float, y: float) -> Cell:
         return int(3.5 - y), int(x + 3.5)
 
-    def beside(c: tuple[int, int]) -> list[tuple[int, int]]:
-        around = [(c[0] + i, c[1] + j) for i, j in ((0, 1), (1, 0), (0, -1), (-1, 0))]
-        return [n for n in around if MAP[n[0]][n[1]] == 0]
+    def free(c: Cell) -> bool:
+        return MAP[c[0]][c[1]] == 0
 
-    queue = [cell(*ROOM.goal)]
-    far = {queue[0]: 0}
-    for c in queue:
-        for n in beside(c):
-            if n not in far:
-                far[n] = far[c] + 1
-                queue.append(n)
-    here, places = cell(*start), []
-    while far[here]:
-        nearer = [n for n in beside(here) if far[n] < far[here]]
-        here = nearer[rng.integers(len(nearer))]
-        places.append((here[1] - 3.0, 3.0 - here[0]))
-    return places
-
-
-def reference(start: list[float], rng: np.random.Generator, length: int) -> Tensor:
-    """Return where an expert wants to be at each step, `[length 2]`: a way with round corners."""
-    corners = np.array([start, *way(start, rng)])
-    legs = np.linalg.norm(np.diff(corners, axis=0), axis=1)
-    far = np.minimum(np.arange(length) * SPEED * STEP, legs.sum())
-    along = np.concatenate([[0.0], legs.cumsum()])
-    places = np.stack([np.interp(far, along, corners[:, k]) for k in range(2)], axis=1)
-    padded = np.pad(places, ((ROUND - 1, 0), (0, 0)), mode="edge")
-    return torch.from_numpy(sum(padded[k : k + length] for k in range(ROUND)) / ROUND)
+    cells = way(cell(*start), cell(*ROOM.goal), free, rng)
+    return along(np.array([start, *((j - 3.0, 3.0 - i) for i, j in cells[1:])]), length)
 
 
 def demonstrate(seed: int, world: Simulator | None = None) -> list[Tensor]:
@@ -150,11 +127,8 @@ def demonstrate(seed: int, world: Simulator | None = None) -> list[Tensor]:
     rng, g = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     states = starts(EPISODES, g)
     wanted = [reference(place[:2], rng, LIMIT + REST + 1) for place in states.tolist()]
-    waver, wanderings = torch.zeros(EPISODES, 2, dtype=torch.float64), []
-    for _ in range(LIMIT + REST):
-        wanderings.append(waver)
-        waver = 0.9 * waver + NOISE * 0.19**0.5 * torch.randn(EPISODES, 2, generator=g).double()
-    plan = (torch.stack(wanted, 1)[1:] + torch.stack(wanderings)).transpose(0, 1)
+    led = torch.stack(wanted, 1)[1:] + wavering(LIMIT + REST, EPISODES, g)
+    plan = led.transpose(0, 1)
     run = follow_plans(
         lambda x: plan - x[:, None, :2], (world or Simulator(EPISODES)).step, never, states,
         commitment=LIMIT + REST, limit=LIMIT + REST,
@@ -188,14 +162,14 @@ def judge() -> None:
     plans = torch.stack([e[1:66, :2] - e[:1, :2] for e in episodes[:8]])
     first = torch.stack([e[0] for e in episodes[:8]])
     ends = torch.stack([torch.linspace(-1.8, 1.8, 8), torch.zeros(8)], dim=1).double()
-    along = torch.linspace(0, 1, 66, dtype=torch.float64)[1:, None]
-    lines = along * (ends - first[:, :2])[:, None]
+    part = torch.linspace(0, 1, 66, dtype=torch.float64)[1:, None]
+    lines = part * (ends - first[:, :2])[:, None]
     parts = {"forces": forces, "flight": torch.stack(flight), "first": first}
-    for name, way in {"plans": plans, "lines": lines}.items():
+    for name, plan in {"plans": plans, "lines": lines}.items():
         run = follow_plans(
-            lambda x, way=way: way, world.step, never, first, commitment=65, limit=65
+            lambda x, plan=plan: plan, world.step, never, first, commitment=65, limit=65
         )
-        parts |= {name: way, f"{name} states": run.states, f"{name} touched": run.touched}
+        parts |= {name: plan, f"{name} states": run.states, f"{name} touched": run.touched}
     made = Demonstrations(episodes)
     for name in ("regression", FLOW):
         run = made.acts(draws(name, made.train(name, seed=0)[0])[10 if name == FLOW else 1], 32)
@@ -266,11 +240,24 @@ BUILT: dict[str, tuple[Callable[..., nn.Module], Callable[..., Tensor]]] = {
     "mixture of 5": (lambda **size: MixtureDensity(2 * LENGTH, 4, components=5, **size), unlikely),
     FLOW: (lambda **size: ObservingMLP(2 * LENGTH, 4, **size), flow_loss),
 }
-OTHERWISE = {  # the flow trained otherwise: its loss, the unit and the kind of its plans
-    "metres": (flow_loss, 1.0, "positions"),
-    "millimetres": (flow_loss, 1e-3, "positions"),
-    "forces": (flow_loss, None, "forces"),
-    "times near the noise": (late_loss, None, "positions"),
+
+
+@dataclass
+class Otherwise:
+    """How the flow is trained otherwise: loss, steps, the unit and the kind of its plans."""
+
+    loss: Callable[..., Tensor] = flow_loss
+    steps: int = TRAINING["steps"]
+    unit: float | None = None
+    kind: str = "positions"
+
+
+OTHERWISE = {
+    "metres": Otherwise(unit=1.0),
+    "millimetres": Otherwise(unit=1e-3),
+    "forces": Otherwise(kind="forces"),
+    "times near the noise": Otherwise(late_loss),
+    "8,000 steps": Otherwise(steps=8000),
 }
 
 
@@ -290,13 +277,15 @@ class Demonstrations:
             self.plans = Scale(torch.zeros(2 * LENGTH), torch.full((2 * LENGTH,), unit))
         self.cond, self.x1 = self.seen.to_unit(seen).float(), self.plans.to_unit(plans).float()
 
-    def train(self, name: str, seed: int, loss: Any = None, **size: int) -> tuple[nn.Module, float]:
+    def train(
+        self, name: str, seed: int, loss: Any = None, steps: int = TRAINING["steps"], **size: int
+    ) -> tuple[nn.Module, float]:
         torch.manual_seed(seed)
         start = time.process_time()
         build, usual = BUILT[name]
         net = minimise(
             build(**(size or WIDE)), self.x1, loss or usual, cond=self.cond, seed=seed,
-            progress=False, **TRAINING,
+            progress=False, **TRAINING | {"steps": steps},
         ).model  # fmt: skip
         return net, time.process_time() - start
 
@@ -403,10 +392,10 @@ def race(seeds: list[int]) -> None:
             if not done["warm start"]:
                 warm = {c: Warm(flow, made.plans, c) for c in COMMITMENTS[:-1]}
                 note(made, "warm start", {2: warm}, key, seed, 0.0)
-            for name, (loss, unit, kind) in OTHERWISE.items():
+            for name, how in OTHERWISE.items():
                 if not done[name]:
-                    other = Demonstrations(episodes, unit, kind)
-                    net, seconds = other.train(FLOW, seed, loss)
+                    other = Demonstrations(episodes, how.unit, how.kind)
+                    net, seconds = other.train(FLOW, seed, how.loss, how.steps)
                     note(other, name, {4: draws(name, net)[4]}, key, seed, seconds)
 
 

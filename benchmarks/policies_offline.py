@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from machine import is_recorded, processor, recorded, rounded, versions
 from torch import Tensor, nn
+from ways import SPEED, STEP, Cell, along, wavering, way
 
 from fmtutor import cfm_loss, minimise, sample
 from fmtutor.molecules import effective_sample_size
@@ -54,7 +55,7 @@ OUT = Path(__file__).parent / "results" / "policies_offline.json"
 GOALS, SEEDS = ((0.0, 1.0), (2.0, 1.2)), (0, 1, 2, 3, 4)
 TUNING_GOALS, TUNING_SEEDS = ((-2.0, 0.0), (1.5, -1.5)), (100,)
 EPISODES, POSITIONS, LENGTH = 100, 500, 8
-SPEED, STEP, ROUND, NOISE, JITTER = 2.0, 0.04, 8, 0.08, 0.25  # m/s, s, positions, m, m
+JITTER = 0.25  # m
 JUDGED, LIMIT, AWAY, OFF = 100, 90, 1.0, 0.1  # starts, positions, m from goal and walls at least
 DISCOUNT = 0.98**LENGTH
 EULER, DRAWS = 10, 4  # steps of the flow; clones of each state that are drawn ahead
@@ -70,32 +71,12 @@ CHOSEN = {"share": (0.9,), "tau": (0.01,), "alpha": (30.0,)}
 # Play.
 
 
-def free(cell: tuple[int, int]) -> bool:
+def free(cell: Cell) -> bool:
     """Whether the ball may be in the cell around a place of whole numbers."""
     return max(map(abs, cell)) <= 2 and not (cell[1] == 0 and abs(cell[0]) <= 1)
 
 
 CELLS = [(x, y) for x in range(-2, 3) for y in range(-2, 3) if free((x, y))]
-
-
-def way(start: tuple[int, int], end: tuple[int, int], rng: np.random.Generator) -> list[Any]:
-    """Return a shortest way over the free cells, ties broken at random."""
-
-    def beside(c: tuple[int, int]) -> list[tuple[int, int]]:
-        around = [(c[0] + i, c[1] + j) for i, j in ((0, 1), (1, 0), (0, -1), (-1, 0))]
-        return [n for n in around if free(n)]
-
-    queue, far = [end], {end: 0}
-    for c in queue:
-        for n in beside(c):
-            if n not in far:
-                far[n] = far[c] + 1
-                queue.append(n)
-    cells = [start]
-    while far[cells[-1]]:
-        nearer = [n for n in beside(cells[-1]) if far[n] < far[cells[-1]]]
-        cells.append(nearer[rng.integers(len(nearer))])
-    return cells
 
 
 def reference(rng: np.random.Generator) -> Tensor:
@@ -105,24 +86,17 @@ def reference(rng: np.random.Generator) -> Tensor:
     legs = np.zeros(0)
     while legs.sum() < far:
         there = CELLS[rng.integers(len(CELLS))]
-        passed = way(here, there, rng)[1:] or [there]
+        passed = way(here, there, free, rng)[1:] or [there]
         corners += list(np.array(passed) + rng.uniform(-JITTER, JITTER, (len(passed), 2)))
         here, legs = there, np.linalg.norm(np.diff(corners, axis=0), axis=1)
-    along = np.concatenate([[0.0], legs.cumsum()])
-    at = np.arange(POSITIONS) * SPEED * STEP
-    places = np.stack([np.interp(at, along, np.array(corners)[:, k]) for k in range(2)], axis=1)
-    padded = np.pad(places, ((ROUND - 1, 0), (0, 0)), mode="edge")
-    return torch.from_numpy(sum(padded[k : k + POSITIONS] for k in range(ROUND)) / ROUND)
+    return along(np.array(corners), POSITIONS)
 
 
 def play(seed: int) -> list[Tensor]:
     """Return episodes of states `[POSITIONS 4]` of balls that wander from rest, without a goal."""
     rng, g = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     wanted = torch.stack([reference(rng) for _ in range(EPISODES)])
-    waver = torch.zeros(EPISODES, 2, dtype=torch.float64)
-    for k in range(1, POSITIONS):
-        waver = 0.9 * waver + NOISE * 0.19**0.5 * torch.randn(EPISODES, 2, generator=g).double()
-        wanted[:, k] += waver
+    wanted += wavering(POSITIONS, EPISODES, g).transpose(0, 1)
     rest = torch.cat([wanted[:, 0], torch.zeros(EPISODES, 2, dtype=torch.float64)], dim=1)
     run = follow_plans(
         lambda x: wanted[:, 1:] - x[:, None, :2], Room().step,

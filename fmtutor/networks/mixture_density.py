@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fmtutor.checking import check_count, check_observation, check_points
-from fmtutor.networks.observing import layers_of
+from fmtutor.networks.layers import layers_of
 
 __all__ = ["MixtureDensity"]
 

@@ -5,7 +5,6 @@ Chapter: training
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from fmtutor.checking import check_points
 from fmtutor.networks.embedding import TimeEmbedding
+from fmtutor.networks.layers import layers_of
 from fmtutor.networks.mlp_divergence import is_changed, is_plain, mlp_with_divergence
 from fmtutor.notation import Time, batch_label, batch_time
 
@@ -60,13 +60,8 @@ class MLP(nn.Module):
         self.dim, self.classes, self.n_embedding = dim, classes, time_dim
         self.embedding = TimeEmbedding(time_dim, max_frequency)
         self.labels = nn.Embedding(classes + 1, time_dim) if classes else None
-        sizes = [dim + time_dim * (2 if classes else 1), *[width] * depth]
-        hidden = [
-            layer
-            for n_in, n_out in itertools.pairwise(sizes)
-            for layer in (nn.Linear(n_in, n_out), nn.SiLU())
-        ]
-        self.layers = nn.Sequential(*hidden, nn.Linear(width, dim))
+        n_in = dim + time_dim * (2 if classes else 1)
+        self.layers = layers_of(n_in, dim, width, depth)
 
     def forward(
         self, x: Tensor, t: Time, label: Tensor | int | None = None, *, also: Tensor | None = None

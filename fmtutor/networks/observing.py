@@ -5,28 +5,15 @@ Chapter: policies
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 
 from fmtutor.checking import check_observation, check_points
 from fmtutor.networks.embedding import TimeEmbedding
+from fmtutor.networks.layers import layers_of
 from fmtutor.notation import Time, batch_time
 
-__all__ = ["ObservingMLP", "layers_of"]
-
-
-def layers_of(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequential:
-    """Return `depth` hidden layers of `width` units with SiLU, and a linear one: `n_in` to `n_out`.
-
-    Example:
-        >>> layers_of(4, 2, width=8, depth=3)(torch.zeros(5, 4)).shape
-        torch.Size([5, 2])
-    """
-    sizes = [n_in, *[width] * depth]
-    hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.SiLU())]
-    return nn.Sequential(*hidden, nn.Linear(width, n_out))
+__all__ = ["ObservingMLP"]
 
 
 class ObservingMLP(nn.Module):

@@ -5,7 +5,6 @@ Chapter: manifolds
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from fmtutor.checking import check_points
 from fmtutor.manifolds import Manifold
 from fmtutor.networks.embedding import TimeEmbedding
+from fmtutor.networks.layers import layers_of
 from fmtutor.notation import Time, batch_time
 
 __all__ = ["TangentMLP"]
@@ -69,13 +69,8 @@ class TangentMLP(nn.Module):
         n = manifold.embed(torch.zeros(1, *manifold.shape)).shape[1]
         blocks = [scale * torch.randn(n, frequencies) for scale in scales]
         self.register_buffer("directions", torch.cat([torch.zeros(n, 0), *blocks], dim=1))
-        sizes = [n + 2 * self.directions.shape[1] + time_dim, *[width] * depth]
-        hidden = [
-            layer
-            for n_in, n_out in itertools.pairwise(sizes)
-            for layer in (nn.Linear(n_in, n_out), nn.SiLU())
-        ]
-        self.layers = nn.Sequential(*hidden, nn.Linear(width, math.prod(manifold.shape)))
+        n_in = n + 2 * self.directions.shape[1] + time_dim
+        self.layers = layers_of(n_in, math.prod(manifold.shape), width, depth)
 
     def forward(self, x: Tensor, t: Time) -> Tensor:
         """Return tangent velocities `[b ...]` at points `[b ...]` on the manifold or near it."""
