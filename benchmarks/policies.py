@@ -244,9 +244,10 @@ BUILT: dict[str, tuple[Callable[..., nn.Module], Callable[..., Tensor]]] = {
 
 @dataclass
 class Otherwise:
-    """How the flow is trained otherwise: loss, steps, the unit and the kind of its plans."""
+    """What is trained otherwise: the loss, if not its own, steps, the unit and kind of plans."""
 
-    loss: Callable[..., Tensor] = flow_loss
+    policy: str = FLOW
+    loss: Callable[..., Tensor] | None = None
     steps: int = TRAINING["steps"]
     unit: float | None = None
     kind: str = "positions"
@@ -256,8 +257,9 @@ OTHERWISE = {
     "metres": Otherwise(unit=1.0),
     "millimetres": Otherwise(unit=1e-3),
     "forces": Otherwise(kind="forces"),
-    "times near the noise": Otherwise(late_loss),
+    "times near the noise": Otherwise(loss=late_loss),
     "8,000 steps": Otherwise(steps=8000),
+    "mixture, 8,000 steps": Otherwise("mixture of 5", steps=8000),
 }
 
 
@@ -358,7 +360,7 @@ def milliseconds(draw: Callable[..., Tensor]) -> float:
 
 def draws(name: str, net: nn.Module) -> dict[int, Callable[..., Tensor]]:
     """Return how a policy draws plans in units, by its number of evaluations."""
-    if name in (FLOW, *OTHERWISE):
+    if name == FLOW:
         return {n: partial(flow_draw, net, evaluations=n) for n in EVALUATIONS}
     if name == JUMP:
         return {1: partial(jump_draw, net)}
@@ -395,8 +397,10 @@ def race(seeds: list[int]) -> None:
             for name, how in OTHERWISE.items():
                 if not done[name]:
                     other = Demonstrations(episodes, how.unit, how.kind)
-                    net, seconds = other.train(FLOW, seed, how.loss, how.steps)
-                    note(other, name, {4: draws(name, net)[4]}, key, seed, seconds)
+                    net, seconds = other.train(how.policy, seed, how.loss, how.steps)
+                    ways = draws(how.policy, net)
+                    usual = {n: draw for n, draw in ways.items() if n == 4 or len(ways) == 1}
+                    note(other, name, usual, key, seed, seconds)
 
 
 def note(

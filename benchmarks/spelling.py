@@ -20,12 +20,13 @@ import json
 import math
 import statistics
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from machine import is_recorded, processor, recorded, versions
+from ngrams import NGram
 from torch import Tensor
 
 from fmtutor import minimise
@@ -39,54 +40,34 @@ ORDERS = (2, 3, 4, 5, 6)
 DISCOUNTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 STEPS = (1, 2, 4, 10, 32, 100)
 WRITTEN = 5000
+ALPHABET = "abcdefghijklmnopqrstuvwxyz$"  # the last is the end of a word
 PATH = MixturePath(TOKENS)
 DESCRIPTION = TokenTransformerConfig(TOKENS, LENGTH, width=64, depth=3, heads=4)
 BATCH, LR = 256, 4e-3
 
 
-class NGram:
-    """Letters by the n − 1 before them: absolute discounting, interpolated down to no context."""
+class Speller(NGram):
+    """Letters of words, between beginnings and an end."""
 
     def __init__(self, words: list[str], order: int, discount: float) -> None:
-        self.order, self.discount = order, discount
-        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for word in words:
-            text = "^" * (order - 1) + word + "$"
-            for i in range(order - 1, len(text)):
-                for n in range(order):
-                    self.counts[text[i - n : i]][text[i]] += 1
+        self.start = "^" * (order - 1)
+        texts = (self.start + word + "$" for word in words)
+        super().__init__(texts, order, discount, ALPHABET, first=order - 1)
 
-    def p(self, context: str) -> dict[str, float]:
-        """Return the law of the next letter, or of the end."""
-        law = dict.fromkeys("abcdefghijklmnopqrstuvwxyz$", 1 / 27)
-        for n in range(self.order):
-            found = self.counts.get(context[len(context) - n :])
-            if not found:
-                break
-            total, d = sum(found.values()), self.discount
-            rest = d * len(found) / total
-            law = {c: max(found[c] - d, 0) / total + rest * p for c, p in law.items()}
-        return law
-
-    def bits(self, word: str) -> float:
-        text = "^" * (self.order - 1) + word + "$"
-        laws = (self.p(text[i - self.order + 1 : i]) for i in range(self.order - 1, len(text)))
-        letters = text[self.order - 1 :]
-        return -sum(math.log2(law[c]) for law, c in zip(laws, letters, strict=True))
+    def word_bits(self, word: str) -> float:
+        return self.bits(self.start + word + "$")
 
     def write(self, count: int, seed: int) -> list[str]:
         """Return words of 2 to 10 letters; others are drawn again."""
         g, written = torch.Generator().manual_seed(seed), []
-        laws: dict[str, tuple[str, Tensor]] = {}
+        laws: dict[str, Tensor] = {}
         while len(written) < count:
-            text = "^" * (self.order - 1)
+            text = self.start
             while not text.endswith("$") and len(text) < LENGTH + self.order:
                 context = text[len(text) - self.order + 1 :]
                 if context not in laws:
-                    law = self.p(context)
-                    laws[context] = "".join(law), torch.tensor([*law.values()]).double()
-                letters, p = laws[context]
-                text += letters[int(torch.multinomial(p, 1, generator=g))]
+                    laws[context] = torch.tensor([*self.law(context).values()]).double()
+                text += ALPHABET[int(torch.multinomial(laws[context], 1, generator=g))]
             word = text.strip("^$")
             if text.endswith("$") and 2 <= len(word) <= LENGTH:
                 written.append(word)
@@ -134,10 +115,10 @@ def ngram_rows(train: list[str], test: list[str]) -> list[dict[str, Any]]:
     rows = []
     tuned, judge = train[::10], [word for i, word in enumerate(train) if i % 10]
     for order in ORDERS:
-        by = {d: statistics.mean(map(NGram(judge, order, d).bits, tuned)) for d in DISCOUNTS}
+        by = {d: statistics.mean(map(Speller(judge, order, d).word_bits, tuned)) for d in DISCOUNTS}
         discount = min(by, key=by.__getitem__)
-        model = NGram(train, order, discount)
-        bits = [model.bits(word) for word in test]
+        model = Speller(train, order, discount)
+        bits = [model.word_bits(word) for word in test]
         rows.append(
             {
                 "model": f"{order}-gram",

@@ -61,6 +61,18 @@ def test_places_are_told_apart():
     assert (net(X[:, order], 0.5) - net(X, 0.5)[:, order]).abs().max() > 1e-3
 
 
+def test_a_causal_network_reads_from_left_to_right():
+    both, back = made(), made(causal=True)
+    other = X.clone()
+    other[:, 2] = (other[:, 2] + 1) % 4
+    off = (back(other, 0.5) - back(X, 0.5)).abs().amax((0, 2))
+    assert off[:2].max() == 0 < off[2], "what stands behind must not be seen, the place itself must"
+    assert ((both(other, 0.5) - both(X, 0.5)).abs().amax((0, 2)) > 1e-4).all()
+    other = X.clone()
+    other[:, 0] = (other[:, 0] + 1) % 4
+    assert ((back(other, 0.5) - back(X, 0.5)).abs().amax((0, 2)) > 1e-4).all()
+
+
 def test_labels_matter_and_none_is_the_null_label():
     net = made(classes=5)
     assert torch.equal(net(X, 0.5), net(X, 0.5, 5))

@@ -30,6 +30,8 @@ class TokenTransformerConfig:
         length: Tokens of a sequence.
         masked: Whether there is a mask, one token more.
         timed: Whether the network is told the time: under a mask the posterior does not need it.
+        causal: Whether a place sees only itself and what stands before it. So a network that reads
+            on from left to right is made, to be given the tokens moved by one place.
         classes: Number of labels, without the null label; 0 for a network that takes none.
         width: Numbers for each place.
         depth: Blocks.
@@ -42,6 +44,7 @@ class TokenTransformerConfig:
     length: int
     masked: bool = True
     timed: bool = False
+    causal: bool = False
     classes: int = 0
     width: int = 96
     depth: int = 4
@@ -87,7 +90,7 @@ class TokenTransformer(nn.Module):
         kind = TransformerConfig(
             width=width, heads=config.heads, mlp_ratio=config.mlp_ratio, dropout=config.dropout
         )
-        blocks = [Block(kind) for _ in range(config.depth)]
+        blocks = [Block(kind, causal=config.causal) for _ in range(config.depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, config.tokens)
         for layer in (self.last, *(block.modulation for block in blocks)):

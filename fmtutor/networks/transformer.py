@@ -120,11 +120,13 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """Attention between tokens, then a perceptron in each, as `TransformerConfig` describes them.
 
-    Both add gate · f(norm(x) (1 + scale) + shift). Queries and keys are normalised, too.
+    Both add gate · f(norm(x) (1 + scale) + shift). Queries and keys are normalised, too. A `causal`
+    one lets no token look at those behind it.
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, *, causal: bool = False) -> None:
         super().__init__()
+        self.causal = causal
         n, hidden, self.heads = config.width, config.mlp_ratio * config.width, config.heads
         self.norm, self.modulation = nn.LayerNorm(n, elementwise_affine=False), nn.Linear(n, 6 * n)
         self.qkv, self.out = nn.Linear(n, 3 * n), nn.Linear(n, n)
@@ -140,9 +142,9 @@ class Block(nn.Module):
         return out
 
     def attention(self, x: Tensor) -> Tensor:
-        """Return what each token of `[b n w]` finds when it looks at all of its picture."""
+        """Return what each token of `[b n w]` finds when it looks at all of them, or back."""
         q, k, v = rearrange(self.qkv(x), "b n (three m c) -> three b m n c", three=3, m=self.heads)
         q, k = (functional.rms_norm(a, a.shape[-1:]) for a in (q, k))
-        found = functional.scaled_dot_product_attention(q, k, v)
+        found = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         out: Tensor = self.out(rearrange(found, "b m n c -> b n (m c)"))
         return out

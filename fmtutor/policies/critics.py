@@ -183,13 +183,14 @@ def advantage_weights(advantage: Tensor, tau: float, *, largest: float = 100.0) 
 
 
 def actor_loss(q: Tensor, chunk: Tensor, cloned: Tensor, alpha: float) -> Tensor:
-    """Return −E Q/E|Q| + α E‖a − a'‖²/d, 0-d: a policy of one step that stays beside a flow.
+    """Return −E Q/E|Q| + λ E‖a − a'‖²/d, 0-d: a policy of one step that stays beside a flow.
 
-    Q is the mean of the `q` `[k b]` of its `chunk` a = μ(o, z) `[b d]`, and `cloned` a' is where
-    the flow goes from the same z. E|Q|, which is held, makes `alpha` that of rewards of any size.
+    Q is the mean of the `q` `[k b]` of its `chunk` a = μ(o, x0) `[b d]`, and `cloned` a' is where
+    the flow goes from the same x0. E|Q|, which is held, makes `alpha`, which is λ, that of rewards
+    of any size.
 
     Raises:
-        ValueError: If a shape is wrong, or α negative.
+        ValueError: If a shape is wrong, or λ negative.
 
     Reference: park2025
 
