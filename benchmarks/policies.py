@@ -418,9 +418,9 @@ def note(
             row |= {"commitment": commitment} | rounded(measured(made.acts(asked, commitment)))
             if not isinstance(draw, dict):
                 row["milliseconds"] = round(milliseconds(draw), 3)
-            rows.append(row | {"seconds": round(seconds, 1)})
+            rows.append(row | {"seconds": round(seconds, 1), "machine": processor()})
     result = {"judged": JUDGED, "limit": LIMIT, "length": LENGTH, "training": TRAINING}
-    result |= {"command": "policies.py race", "machine": processor()} | recorded(OUT)
+    result |= {"command": "policies.py race"} | recorded(OUT)
     result["versions"] = versions("fmtutor", "mujoco", "gymnasium-robotics")
     result["rows"] += rows
     OUT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

@@ -349,11 +349,12 @@ class Run:
 def note(key: dict[str, Any], about: dict[str, Any], start: float) -> None:
     """Write down what became of a way, and the seconds that it took, with its critic's training."""
     row = key | rounded(about) | {"seconds": round(time.process_time() - start, 1)}
+    row |= {"machine": processor()}
     result = {"judged": JUDGED, "limit": LIMIT, "length": LENGTH, "discount": DISCOUNT}
     result |= {"episodes": EPISODES, "positions": POSITIONS, "draws": DRAWS}
     result |= {"away": AWAY, "off": OFF}
     result |= {"cloning": CLONING, "critic": CRITIC, "fql": FQL, "size": SIZE}
-    result |= {"command": "policies_offline.py evaluate", "machine": processor()} | recorded(OUT)
+    result |= {"command": "policies_offline.py evaluate"} | recorded(OUT)
     result["versions"] = versions("fmtutor")
     result["rows"].append(row)
     OUT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
