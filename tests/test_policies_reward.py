@@ -77,6 +77,18 @@ class TestWeightedLoss:
             losses.append(weighted_cfm_loss(field, points, w, generator=g))
         assert losses[0] == losses[1]
 
+    def test_weights_may_have_signs(self):
+        x1 = behaviour().sample(64, seed=0)
+
+        def loss(weights):
+            g = torch.Generator().manual_seed(1)
+            v = behaviour().velocity(CondOT())
+            return weighted_cfm_loss(lambda x, t: v(x, t) + 1, x1, weights, generator=g)
+
+        w = torch.linspace(-1, 2, 64, dtype=x1.dtype)
+        torch.testing.assert_close(loss(w), loss(w.clamp(min=0)) - loss((-w).clamp(min=0)))
+        assert loss(-torch.ones_like(w)) < -0.1
+
     def test_its_minimiser_is_the_field_of_the_tilted_law(self):
         x1, w = self.draws()
         laws = {"tilted": tilted(behaviour(), B, 0.5), "behaviour": behaviour()}
