@@ -333,6 +333,15 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, s
     assert steps == sorted(steps)
 
 
+@pytest.fixture
+def interruptible():
+    """Where tests were started in the background of a shell, Ctrl-C is ignored."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_saves_and_a_second_one_does_not_wait(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
