@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from machine import is_recorded, processor, recorded, rounded, versions
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fmtutor.images.checkpoint import load_model, shipped_checkpoint
 from fmtutor.images.datasets import load_images
@@ -84,7 +84,8 @@ def main() -> None:
                 result["rows"].append(row)
                 options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
                 print(row, flush=True)
-    save_file(shown, SHOWN, metadata={"command": result["command"]})
+    kept = load_file(SHOWN) if SHOWN.exists() else {}
+    save_file(kept | shown, SHOWN, metadata={"command": str(result["command"])})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ demonstrate  Records demonstrations in MuJoCo with the point mass of gymnasium-r
              way over the cells of the room, ties broken at random, round corners, a wavering aim.
 race         Trains each policy on each set with each seed and lets it act in the simulator from
              places that no demonstration began at: success, time, touches, which way. With
-             the first seed the flow is trained otherwise, too, in the ways that the chapter names.
+             the first seed the flow is trained otherwise, too, in the ways that the chapter names,
+             and the mixture for longer.
 judge        Records what the simulator does with given forces and with given plans, to hold the
              room of the package against it, and the ways of the regression and of the flow.
 
@@ -12,7 +13,7 @@ judge        Records what the simulator does with given forces and with given pl
     python benchmarks/policies.py demonstrate
     python benchmarks/policies.py race
 
-Half an hour on one core. Rows that the result holds are not made again.
+An hour on one core. Rows that the result holds are not made again.
 """
 
 from __future__ import annotations
