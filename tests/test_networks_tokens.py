@@ -61,6 +61,25 @@ def test_places_are_told_apart():
     assert (net(X[:, order], 0.5) - net(X, 0.5)[:, order]).abs().max() > 1e-3
 
 
+def test_at_first_how_alike_two_places_are_says_how_far_apart_they_stand():
+    place = TokenTransformer(TokenTransformerConfig(4, 40, width=64)).place.detach()
+    alike = place @ place.T / 32
+    for apart in range(40):
+        of_all = alike.diagonal(apart)
+        assert of_all.max() - of_all.min() < 1e-4, "it depends on the distance alone"
+    by_distance = alike[0]
+    assert abs(by_distance[0] - 1) < 1e-4, "as large as tokens are"
+    assert by_distance[1:].max() < 0.7
+    assert by_distance[1] > 0.55 > by_distance[4] > 0.3 > by_distance[16] > 0.15
+    assert by_distance[20:].abs().max() < 0.2
+
+
+def test_places_for_an_odd_width():
+    place = TokenTransformer(TokenTransformerConfig(4, 3, width=5, heads=1)).place
+    assert place.shape == (3, 5)
+    assert place.requires_grad
+
+
 def test_a_causal_network_reads_from_left_to_right():
     both, back = made(), made(causal=True)
     other = X.clone()
