@@ -47,6 +47,7 @@ CASES = {
     "ResolutionExplorer": Case({}, knobs=("time on the curves",), play="Let time run"),
     # With few steps the slider moves long before anything else does.
     "TokenExplorer": Case({"steps": 32, "time": 0.2}, play="Play"),
+    "SpellingExplorer": Case({"time": 0.2}, play="Write"),
     "GuidanceExplorer": Case({"particles": 100, "time": 0.2}, play="Play"),
     # The learning rate tells in what is learned afterwards.
     "Playground": Case({"width": 16}, play="Train", unseen=("learning rate",)),

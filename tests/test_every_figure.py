@@ -106,6 +106,7 @@ INKED = (
     "PosteriorExplorer",
     "ResolutionExplorer",
     "RoomExplorer",
+    "SpellingExplorer",
     "StripExplorer",
 )
 

@@ -80,6 +80,10 @@ FIGURES = {
         {"law": "moons", "source": "uniform", "schedule": "late", "steps": 4, "time": 0.5},
         {"renewal": 5.0, "seed": 3},
     ),
+    "SpellingExplorer": (
+        {},
+        {"pattern": "st......", "steps": 4, "time": 0.5, "seed": 2},
+    ),
     "GuidanceExplorer": (
         {"particles": 100},
         {"time": 0.5, "scale": 6.0, "label": "2", "particles": 50, "arrows": True},

@@ -34,7 +34,7 @@ FIGURES = {
     "bridges": [widgets.BridgeExplorer],
     "continuity": [widgets.ContinuityExplorer],
     "couplings": [widgets.CouplingExplorer],
-    "discrete": [widgets.TokenExplorer],
+    "discrete": [widgets.TokenExplorer, widgets.SpellingExplorer],
     "diffusion": [widgets.DiffusionExplorer],
     "few_steps": [widgets.JumpExplorer],
     "guidance": [widgets.GuidanceExplorer],

@@ -41,6 +41,7 @@ from fmtutor.manifolds import Sphere
 from fmtutor.metrics import energy_distance
 from fmtutor.molecules import Butane, torsion
 from fmtutor.networks import EGNN
+from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
 from fmtutor.paths import BrownianBridge
 from fmtutor.plotting import COLORS, blend
 from fmtutor.policies import follow_plans, push
@@ -53,6 +54,7 @@ from fmtutor.widgets import (
     resolutions,
     room_explorer,
     schedules,
+    spelling_explorer,
     token_explorer,
 )
 from fmtutor.widgets.base import joined_module
@@ -64,6 +66,7 @@ from fmtutor.widgets.packing import (
     pack_path,
 )
 from fmtutor.widgets.rng import Random
+from fmtutor.widgets.token_network import light, pack_token_network
 
 JS = Path(__file__).parent / "js"
 RECORDED = json.loads((Path(__file__).parent / "recorded_networks.json").read_text("utf-8"))
@@ -402,6 +405,50 @@ def token_cases():
     ]
 
 
+def token_network_case(name, network):
+    """A light network: logits of sequences, seen and masked."""
+    config = network.config
+    g = torch.Generator().manual_seed(41)
+    x = torch.randint(config.tokens + 1, (7, config.length), generator=g)
+    return {"name": name, "packed": pack_token_network(network), "x": x, "logits": network(x, 0.0)}
+
+
+def token_network_cases():
+    torch.manual_seed(40)
+    odd = TokenTransformer(TokenTransformerConfig(5, 7, width=12, depth=2, heads=3, mlp_ratio=2))
+    with torch.no_grad():
+        for weights in odd.parameters():
+            weights.normal_(0, 0.3)
+    return [
+        token_network_case("odd sizes", light(odd)),
+        token_network_case("the speller", spelling_explorer.network()),
+    ]
+
+
+def spelling_case(**state):
+    figure = widgets.SpellingExplorer(**state)
+    path = figure.path()
+    return {
+        "pattern": figure.pattern,
+        "settings": {"count": path.shape[1], "steps": figure.steps, "seed": figure.seed},
+        "path": path,
+        "known": [spelling_explorer.is_known(word) for word in path[-1]],
+    }
+
+
+def spelling_cases():
+    return {
+        "packed": pack_token_network(spelling_explorer.network()),
+        "filter": pack_bytes(spelling_explorer.word_filter()),
+        "hashes": spelling_explorer.HASHES,
+        "cases": [
+            spelling_case(),
+            spelling_case(pattern="." * 10, steps=3, seed=5),
+            spelling_case(pattern="q", steps=20),
+        ],
+    }
+
+
 def sphere_case(steps=20):
     """The exact field of twelve airports, some places where nothing can come from among them."""
     data, x = globe_explorer.airports()[::17], Sphere(2).project(normal(40, 3, seed=31))
@@ -566,6 +613,8 @@ def write_fixtures(file):
     methods = [("euler", 10), ("midpoint", 7), ("heun", 8), ("rk4", 5)]
     fixtures = {
         "tokens": token_cases(),
+        "tokenNetworks": token_network_cases(),
+        "spelling": spelling_cases(),
         "random": [random_case(seed) for seed in (0, 1, 2**32 - 1, 20_261_122)],
         "networks": [
             network_case("two by sixteen", width=16, depth=2),

@@ -20,6 +20,7 @@ from fmtutor.widgets.posterior_explorer import PosteriorExplorer
 from fmtutor.widgets.resolution_explorer import ResolutionExplorer
 from fmtutor.widgets.room_explorer import RoomExplorer
 from fmtutor.widgets.solver_lab import SolverLab
+from fmtutor.widgets.spelling_explorer import SpellingExplorer
 from fmtutor.widgets.strip_explorer import StripExplorer
 from fmtutor.widgets.token_explorer import TokenExplorer
 
@@ -41,6 +42,7 @@ __all__ = [
     "ResolutionExplorer",
     "RoomExplorer",
     "SolverLab",
+    "SpellingExplorer",
     "StripExplorer",
     "TokenExplorer",
 ]

@@ -54,6 +54,23 @@ export function addMenu(fig, { label, options, trait, value, onInput }) {
   return { ...bind(fig, select, "change", read, { trait, value, onInput, show }), offer };
 }
 
+/**
+ * A line of text, taken over when it is left or Enter is pressed.
+ *
+ * @param {LiveFigure} fig
+ * @param {{label: string, trait: string, most: number, clean: (typed: string) => string}} s `clean`
+ *   makes of what was typed a value of the trait.
+ */
+export function addText(fig, { label, trait, most, clean }) {
+  const cell = addCell(fig, "label", label);
+  const input = make("input", "fm-text", cell);
+  Object.assign(input, { type: "text", maxLength: most, spellcheck: false, ariaLabel: label });
+  for (const name of ["autocapitalize", "autocomplete"]) input.setAttribute(name, "off");
+  const show = (v) => (input.value = v);
+  // The trait may be what it was, and what was typed not.
+  return bind(fig, input, "change", () => clean(input.value), { trait, onInput: show, show });
+}
+
 /** A box to tick. */
 export function addToggle(fig, { label, trait, value, onInput }) {
   const cell = addCell(fig, "label");
