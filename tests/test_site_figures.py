@@ -100,7 +100,12 @@ def walk_by_keyboard(page, figure, case):
         if label in case.unseen or place.is_disabled():
             continue
         place.focus()
-        page.keyboard.press(place.evaluate(KEY))
+        if place.get_attribute("type") == "text":
+            page.keyboard.press("ControlOrMeta+A")
+            page.keyboard.type("st..")
+            page.keyboard.press("Enter")
+        else:
+            page.keyboard.press(place.evaluate(KEY))
         after = settled(figure)
         assert after != before, label
         before = after

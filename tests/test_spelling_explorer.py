@@ -33,7 +33,8 @@ def agrees(page, figure):
     """Whether the line of text is that of the package."""
     head = rf"^step {figure.step} of {figure.steps}: "
     left = int((figure.path()[figure.step] == OPEN).sum())
-    rest = f"{left} places are open" if left else f"{figure.known()} of {WORDS} are words"
+    places = "place is" if left == 1 else "places are"
+    rest = f"{left} {places} open" if left else f"{figure.words_known()} of {WORDS} are words"
     says(page, head + rest)
     return True
 
@@ -92,10 +93,12 @@ def test_what_modulates_by_constants_and_what_normalises_is_put_in():
     assert 1e-4 < off < 0.05, "as far apart as eight bits are"
 
 
-@pytest.mark.parametrize("kind", [{"timed": True}, {"classes": 2}, {"causal": True}])
+@pytest.mark.parametrize(
+    "kind", [{"timed": True}, {"classes": 2}, {"causal": True}, {"masked": False}]
+)
 def test_other_networks_are_refused(kind):
     net = TokenTransformer(TokenTransformerConfig(4, 3, width=8, depth=1, heads=2, **kind))
-    with pytest.raises(ValueError, match="without time, labels and order"):
+    with pytest.raises(ValueError, match="only a network with a mask, without time, labels"):
         light(net)
 
 
@@ -119,6 +122,22 @@ def test_the_filter_knows_all_words_and_hardly_another():
     assert 0.001 < sum(wrong) / len(wrong) < 0.02
 
 
+def test_a_word_is_judged_when_it_is_whole():
+    open_words = [
+        word for k in range(20) for words in SpellingExplorer(seed=k).path() for word in words
+        if OPEN in word
+    ]  # fmt: skip
+    assert len(open_words) > 2000
+    assert not any(map(is_known, open_words))
+
+
+def test_the_figure_as_it_is_first_seen_says_what_is_true():
+    real = {*as_words(torch.cat(english_words()))}
+    figure = SpellingExplorer()
+    written = as_words(figure.path()[-1])
+    assert figure.words_known() == sum(word in real for word in written) > 2
+
+
 def test_words_come_step_by_step_around_what_is_given():
     figure = SpellingExplorer(pattern="s..p", steps=8)
     path = figure.path()
@@ -136,7 +155,7 @@ def test_words_come_step_by_step_around_what_is_given():
 def test_letters_see_those_that_came_before():
     """In one step they do not: fewer of the words are words."""
     known = {
-        steps: sum(SpellingExplorer(pattern="m...ing", steps=steps, seed=k).known()
+        steps: sum(SpellingExplorer(pattern="m...ing", steps=steps, seed=k).words_known()
                    for k in range(12))
         for steps in (1, 20)
     }  # fmt: skip
@@ -173,7 +192,7 @@ def test_alive_and_as_the_package_computes_it(live):
 def test_a_pattern_is_typed(live):
     page = live(SpellingExplorer())
     first, box = ink(page), control(page, "pattern")
-    box.fill("Th?n")
+    box.fill("Th?n ")
     box.press("Enter")
     assert box.input_value() == "th.n"
     assert agrees(page, SpellingExplorer(pattern="th.n"))
@@ -195,10 +214,29 @@ def test_it_writes_from_the_first_letter_to_the_last(live):
     button = page.get_by_role("button", name="Write")
     button.click()
     reaches(page, "time t", "v > 0.3")
-    says(page, rf"^step 10 of 10: {SpellingExplorer().known()} of")
+    says(page, rf"^step 10 of 10: {SpellingExplorer().words_known()} of")
     button.wait_for()
     button.click()  # from the end it begins anew
     reaches(page, "time t", "v < 0.9")
+    assert not page.trouble, page.trouble
+
+
+def test_it_is_handled_while_it_writes(live):
+    page = live(SpellingExplorer(time=0.0, seed=999, steps=20))
+    first = ink(page)
+    page.get_by_role("button", name="Write").click()
+    reaches(page, "time t", "v > 0.2")
+    box = control(page, "pattern")
+    box.fill("s.........")
+    box.press("Enter")
+    reaches(page, "time t", "v > 0.3")
+    page.get_by_role("button", name="Reset").click()
+    assert page.locator(".fm-playing").count() == 0
+    assert agrees(page, SpellingExplorer(time=0.0, seed=999, steps=20))
+    assert ink(page) == first
+    page.get_by_role("button", name="Other words").click()
+    slide(page, "time t", 1)
+    assert agrees(page, SpellingExplorer(seed=0, steps=20)), "after the last seed comes the first"
     assert not page.trouble, page.trouble
 
 

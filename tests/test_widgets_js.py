@@ -444,7 +444,8 @@ def spelling_cases():
         "cases": [
             spelling_case(),
             spelling_case(pattern="." * 10, steps=3, seed=5),
-            spelling_case(pattern="q", steps=20),
+            spelling_case(pattern="s" + "." * 9, steps=20, seed=999),
+            spelling_case(pattern="q", steps=2),
         ],
     }
 
@@ -727,6 +728,7 @@ def test_every_javascript_test_is_found():
         "random",
         "resolutions",
         "room",
+        "spelling",
         "sphere",
         "strips",
     }

@@ -37,7 +37,7 @@ def network() -> TokenTransformer:
 def _places(tokens: list[int]) -> list[int]:
     """Return which bits of the filter a word has, given as its tokens."""
     ends = []
-    for h in (0x811C9DC5, 0x9747B28C):
+    for h in (0x811C9DC5, 0x85EBCA6B):
         for token in tokens:
             h = ((h ^ token) * 0x01000193) & 0xFFFFFFFF
         ends.append(h ^ (h >> 15))
@@ -60,7 +60,9 @@ def word_filter() -> Tensor:
 
 
 def is_known(tokens: Tensor) -> bool:
-    """Return whether the filter takes tokens `[10]` for a word of the dictionary."""
+    """Return whether the filter takes tokens `[10]` for a word; one with masks is none."""
+    if bool((tokens > BLANK).any()):
+        return False
     table = word_filter()
     return all(table[at // 8].item() >> at % 8 & 1 for at in _places(tokens.tolist()))
 
@@ -68,8 +70,8 @@ def is_known(tokens: Tensor) -> bool:
 class SpellingExplorer(LiveFigure):
     """Words of a trained network on their way from masks to letters.
 
-    Each open place has a time at which its letter comes; in a step all come whose time is over, each
-    by the network's law, given what stood there before the step.
+    Each open place has a time at which its letter comes; in a step all come whose time is over,
+    each by the network's law, given what stood there before the step.
 
     Attributes:
         pattern: The letters that are given, and a dot for each that is open: 1 to 10 characters.
@@ -106,7 +108,7 @@ class SpellingExplorer(LiveFigure):
             "columns": COLUMNS,
             "narrowColumns": NARROW_COLUMNS,
             "most": MOST,
-            "known": pack_bytes(word_filter()),
+            "dictionary": pack_bytes(word_filter()),
             "hashes": HASHES,
         }
 
@@ -144,7 +146,7 @@ class SpellingExplorer(LiveFigure):
         """The step that is shown: the last one whose time has come."""
         return int(self.time * self.steps + 1e-9)
 
-    def known(self) -> int:
+    def words_known(self) -> int:
         """Return how many of the words at the end the filter takes for words."""
         return sum(map(is_known, self.path()[-1]))
 
@@ -155,9 +157,11 @@ class SpellingExplorer(LiveFigure):
         ax.axis("off")
         now, given = self.path()[self.step], self.start() != OPEN
         for k, (word, tokens) in enumerate(zip(as_words(now), now, strict=True)):
-            bold, ink = ("bold", "data") if is_known(tokens) else ("normal", "exact")
+            weight, ink = ("bold", "data") if is_known(tokens) else ("normal", "exact")
             for i, letter in enumerate(word):
-                kind = "noise" if letter == "." else "text" if given[i] or letter == " " else ink
+                soft = bool(given[i]) or letter == " "
+                color = COLORS["noise" if letter == "." else "text" if soft else ink]
                 at = (k // rows * (LENGTH + 1.5) + i + 1, k % rows + 0.5)
                 mark = {" ": "_", ".": "·"}.get(letter, letter)
-                ax.text(*at, mark, ha="center", va="center", color=COLORS[kind], weight=bold)
+                style = {"color": color, "weight": weight, "alpha": 0.55 if soft else 1}
+                ax.text(*at, mark, ha="center", va="center", **style)

@@ -29,7 +29,7 @@ def light(network: TokenTransformer) -> TokenTransformer:
     """Return a network with the weights that the page has: plain, and rounded.
 
     Args:
-        network: It must take neither time nor labels, and see all places.
+        network: It must have a mask, take neither time nor labels, and see all places.
 
     Returns:
         A network of the same sizes, in evaluation mode, which modulates by 0, 0 and 1.
@@ -38,17 +38,17 @@ def light(network: TokenTransformer) -> TokenTransformer:
         ValueError: If the network is another.
     """
     config = network.config
-    if config.timed or config.classes or config.causal:
+    if config.timed or config.classes or config.causal or not config.masked:
         raise ValueError(
-            "only a network without time, labels and order runs in the page, but "
-            f"timed={config.timed}, classes={config.classes}, causal={config.causal} came"
+            "only a network with a mask, without time, labels and order runs in the page, but "
+            f"{config} came"
         )
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then overwritten
         plain = TokenTransformer(replace(config, dropout=0.0))
     plain.load_state_dict(network.state_dict())
     emb = functional.silu(plain.constant)
     for block in plain.blocks:
-        scale, shift, gate, scale2, shift2, gate2 = block.modulation(emb).view(6, -1).clone()
+        scale, shift, gate, scale2, shift2, gate2 = block.modulation(emb).view(6, -1)
         _put_in(block.qkv, block.out, scale, shift, gate)
         _put_in(block.mlp[0], block.mlp[2], scale2, shift2, gate2)
         block.modulation.weight.zero_()

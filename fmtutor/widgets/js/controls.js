@@ -58,14 +58,14 @@ export function addMenu(fig, { label, options, trait, value, onInput }) {
  * A line of text, taken over when it is left or Enter is pressed.
  *
  * @param {LiveFigure} fig
- * @param {{label: string, trait: string, most: number, clean: (typed: string) => string}} s `clean`
- *   makes of what was typed a value of the trait.
+ * @param {{label: string, trait: string, hint: string, clean: (typed: string) => string}} s `clean`
+ *   makes of what was typed a value of the trait; the hint says what may be.
  */
-export function addText(fig, { label, trait, most, clean }) {
+export function addText(fig, { label, trait, hint, clean }) {
   const cell = addCell(fig, "label", label);
   const input = make("input", "fm-text", cell);
-  Object.assign(input, { type: "text", maxLength: most, spellcheck: false, ariaLabel: label });
-  for (const name of ["autocapitalize", "autocomplete"]) input.setAttribute(name, "off");
+  Object.assign(input, { type: "text", title: hint, spellcheck: false, ariaLabel: label });
+  for (const help of ["capitalize", "complete", "correct"]) input.setAttribute(`auto${help}`, "off");
   const show = (v) => (input.value = v);
   // The trait may be what it was, and what was typed not.
   return bind(fig, input, "change", () => clean(input.value), { trait, onInput: show, show });

@@ -2,14 +2,28 @@ import { need } from "./checks.js";
 import { Random } from "./rng.js";
 import { softmax } from "./softmax.js";
 
-/** The letters a to z; then comes the blank, then the mask. */
-const LETTERS = 26;
+/** The token behind the letters a to z; then comes the mask. */
+export const BLANK = 26;
 
-/** What was typed as a pattern: small letters, dots for what is open; nothing leaves all open. */
-export function patternOf(typed) {
-  const marks = [...typed.toLowerCase().replace(/[?_*\s-]/g, ".")];
-  const pattern = marks.filter((mark) => /[a-z.]/.test(mark)).slice(0, 10).join("");
-  return pattern || ".".repeat(10);
+/**
+ * What was typed as a pattern: small letters, dots for what is open; nothing leaves all open.
+ *
+ * @param {string} typed
+ * @param {number} length The most that a pattern may have.
+ */
+export function patternOf(typed, length) {
+  const whole = typed.trim().toLowerCase().replaceAll("…", "...");
+  const marks = [...whole.replace(/[?_*·\s-]/g, ".")].filter((mark) => /[a-z.]/.test(mark));
+  return marks.slice(0, length).join("") || ".".repeat(length);
+}
+
+/** A word as it is shown: a dot for an open place, a line for a blank before a letter. */
+export function spelled(word) {
+  const end = word.findLastIndex((token) => token !== BLANK);
+  return word.slice(0, end + 1).map((token) => {
+    if (token === BLANK) return "_";
+    return token > BLANK ? "·" : String.fromCharCode(97 + token);
+  });
 }
 
 /**
@@ -21,7 +35,7 @@ export function tokensOf(pattern, { length, tokens }) {
   const good = typeof pattern === "string" && /^[a-z.]+$/.test(pattern) && pattern.length <= length;
   need(good, `the pattern is ${pattern}`);
   return Array.from({ length }, (_, i) => {
-    if (i >= pattern.length) return LETTERS;
+    if (i >= pattern.length) return BLANK;
     return pattern[i] === "." ? tokens : pattern.charCodeAt(i) - 97;
   });
 }
@@ -33,15 +47,15 @@ export class WordFilter {
    * @param {number} hashes Bits that a word has.
    */
   constructor(bytes, hashes) {
-    const size = 8 * bytes.length;
-    need(size > 0 && (size & (size - 1)) === 0, "the dictionary's size is no power of two");
+    need(bytes.length > 0, "the dictionary is empty");
     need(Number.isInteger(hashes) && hashes >= 1, "the dictionary has no hashes");
-    Object.assign(this, { bytes, hashes, size });
+    Object.assign(this, { bytes, hashes, size: 8 * bytes.length });
   }
 
-  /** Whether a word, given as tokens, is taken for one of the dictionary. */
+  /** Whether a word, given as tokens, is taken for one of the dictionary; an open one is not. */
   has(word) {
-    const [first, second] = [0x811c9dc5, 0x9747b28c].map((seed) => {
+    if (word.some((token) => token > BLANK)) return false;
+    const [first, second] = [0x811c9dc5, 0x85ebca6b].map((seed) => {
       let h = seed;
       for (const token of word) h = Math.imul(h ^ token, 0x01000193);
       return (h ^ (h >>> 15)) >>> 0;

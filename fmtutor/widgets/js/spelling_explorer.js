@@ -4,7 +4,7 @@ import { addButtons, addSlider, addText } from "./controls.js";
 import { live } from "./figure.js";
 import { addPlayButton, animate } from "./motion.js";
 import { unpack } from "./packing.js";
-import { WordFilter, Writer, patternOf, tokensOf } from "./spelling.js";
+import { WordFilter, Writer, patternOf, spelled, tokensOf } from "./spelling.js";
 import { TokenTransformer } from "./token_network.js";
 
 /** Seconds that the way from masks to words takes when it is played. */
@@ -14,11 +14,12 @@ const BUDGET = 10;
 
 /** @param {import("./figure.js").LiveFigure} fig */
 function build(fig) {
-  const { words: count, columns, narrowColumns, most, known, hashes } = fig.get("_settings");
+  const settings = fig.get("_settings");
+  const { words: count, columns, narrowColumns, most, dictionary, hashes } = settings;
   const names = ["pattern", "steps", "time", "seed"];
   const first = names.map((name) => [name, fig.get(name)]);
   const network = TokenTransformer.unpack(fig.get("_network"));
-  const filter = new WordFilter(unpack(known, "the dictionary"), hashes);
+  const filter = new WordFilter(unpack(dictionary, "the dictionary"), hashes);
   const { length, tokens: open } = network;
   const page = fig.axes({ x: [0, 1], y: [0, 1], margin: [4, 4, 4, 22] });
   let start;
@@ -29,7 +30,6 @@ function build(fig) {
     need(Number.isInteger(steps) && steps >= 1 && steps <= most, "steps out of their range");
     start = tokensOf(fig.get("pattern"), network);
     writer = new Writer(network, { start, count, steps, seed });
-    fig.describe(`Words that a network writes into the pattern ${fig.get("pattern")}`);
   }
 
   /** The step of a time: the last one whose time has come. */
@@ -39,14 +39,13 @@ function build(fig) {
   function drawWord(word, x, y, cell) {
     const bold = filter.has(word);
     const ink = bold ? COLORS.data : fig.theme.exact;
-    const end = word.findLastIndex((token) => token !== open - 1);
-    for (let i = 0; i <= end; i++) {
-      const [token, given] = [word[i], start[i] !== open];
-      const blank = token === open - 1;
-      const letter = token === open ? "·" : blank ? "_" : String.fromCharCode(97 + token);
-      const color = token === open ? COLORS.noise : given || blank ? fig.theme.soft : ink;
-      page.text(x + (i + 0.5) * cell, y, letter, { color, bold, size: token === open ? 22 : 15 });
-    }
+    const size = Math.min(15, 1.05 * cell * page.width);
+    spelled(word).forEach((mark, i) => {
+      const at = [x + (i + 0.5) * cell, y];
+      const soft = mark === "_" || start[i] !== open;
+      if (mark === "·") page.text(...at, mark, { color: COLORS.noise, size: 1.5 * size });
+      else page.text(...at, mark, { color: soft ? fig.theme.soft : ink, bold, size });
+    });
   }
 
   fig.onDraw(() => {
@@ -55,7 +54,6 @@ function build(fig) {
     const wanted = stepOf(time);
     if (!fig.playing) writer.advance(wanted, fig.calm ? Infinity : BUDGET);
     const step = Math.min(wanted, writer.known);
-    if (step < wanted) fig.redraw();
     const across = fig.width <= 480 ? narrowColumns : columns;
     const down = Math.ceil(count / across);
     const cell = 1 / across / (length + 1);
@@ -66,13 +64,19 @@ function build(fig) {
     });
     const small = { size: 12, color: fig.theme.soft, align: "left", dy: 12 };
     page.text(cell / 2, 0, "orange, bold: in the dictionary; _ is a blank", small);
+    // What is written while nobody plays is told when it is there, not on its way.
+    if (step < wanted) return fig.redraw();
     const left = words.flat().filter((token) => token === open).length;
     const real = words.filter((word) => filter.has(word)).length;
+    const places = left === 1 ? "place is" : "places are";
     fig.say(
       left
-        ? `step ${step} of ${writer.steps}: ${left} places are open`
+        ? `step ${step} of ${writer.steps}: ${left} ${places} open`
         : `step ${step} of ${writer.steps}: ${real} of ${count} are words of the dictionary`,
     );
+    if (fig.playing) return;
+    const all = words.map((word) => spelled(word).join("")).join(", ");
+    fig.describe(`Words that a network writes into the pattern ${fig.get("pattern")}: ${all}`);
   });
 
   const play = animate(
@@ -80,7 +84,8 @@ function build(fig) {
     (seconds) => {
       // Never past what is written: a slow machine writes slower.
       const wanted = Math.min(1, fig.get("time") + seconds / DURATION);
-      writer.advance(stepOf(wanted), BUDGET);
+      // The next step is written while this one is seen.
+      writer.advance(Math.min(writer.steps, stepOf(wanted) + 1), BUDGET);
       const time = stepOf(wanted) > writer.known ? fig.get("time") : wanted;
       fig.set("time", time);
       return time < 1;
@@ -90,7 +95,10 @@ function build(fig) {
 
   addPlayButton(fig, play, { play: "Write" });
   addSlider(fig, { label: "time t", trait: "time", min: 0, max: 1, step: 0.01 });
-  addText(fig, { label: "pattern", trait: "pattern", most: length, clean: patternOf });
+  addText(fig, {
+    ...{ label: "pattern", trait: "pattern", hint: "letters, and a dot for each open place" },
+    clean: (typed) => patternOf(typed, length),
+  });
   addSlider(fig, {
     ...{ label: "steps", trait: "steps", min: 1, max: most, step: 1, format: (n) => `${n}` },
   });

@@ -33,7 +33,8 @@ export class TokenTransformer {
     }));
     this.last = linear(width, tokens);
     need(width % heads === 0, "the heads do not share the width");
-    need(at === weights.length && from === biases.length, `${at} weights do not come`);
+    const fits = at === weights.length && from === biases.length;
+    need(fits, "the weights and biases do not fit the architecture");
     this.h = new Float32Array(length * width);
     this.x = new Float32Array(length * width);
     this.all = new Float32Array(length * 3 * width);
@@ -141,10 +142,11 @@ function unit(values, at, size) {
   for (let j = at; j < at + size; j++) values[j] *= scale;
 }
 
-/** The activation between the layers, x Φ(x) by its formula with tanh, in place. */
+/** The activation between the layers: ½v (1 + tanh(√(2/π) (v + 0.044715 v³))), in place. */
 function gelu(values) {
+  const c = 2 * Math.sqrt(2 / Math.PI);
   for (let i = 0; i < values.length; i++) {
     const v = values[i];
-    values[i] = 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));
+    values[i] = v / (1 + Math.exp(-c * (v + 0.044715 * v * v * v)));
   }
 }
