@@ -64,7 +64,7 @@ def is_known(tokens: Tensor) -> bool:
     if bool((tokens > BLANK).any()):
         return False
     table = word_filter()
-    return all(table[at // 8].item() >> at % 8 & 1 for at in _places(tokens.tolist()))
+    return all(int(table[at // 8]) >> at % 8 & 1 for at in _places(tokens.tolist()))
 
 
 class SpellingExplorer(LiveFigure):
@@ -163,5 +163,5 @@ class SpellingExplorer(LiveFigure):
                 color = COLORS["noise" if letter == "." else "text" if soft else ink]
                 at = (k // rows * (LENGTH + 1.5) + i + 1, k % rows + 0.5)
                 mark = {" ": "_", ".": "·"}.get(letter, letter)
-                style = {"color": color, "weight": weight, "alpha": 0.55 if soft else 1}
-                ax.text(*at, mark, ha="center", va="center", **style)
+                drawn = ax.text(*at, mark, ha="center", va="center", color=color, weight=weight)
+                drawn.set_alpha(0.55 if soft else 1.0)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fmtutor.networks.tokens import TokenTransformer
+from fmtutor.networks.transformer import Block
 from fmtutor.widgets.packing import pack_bytes, pack_floats
 
 __all__ = ["light", "pack_token_network"]
@@ -47,15 +48,17 @@ def light(network: TokenTransformer) -> TokenTransformer:
         plain = TokenTransformer(replace(config, dropout=0.0))
     plain.load_state_dict(network.state_dict())
     emb = functional.silu(plain.constant)
-    for block in plain.blocks:
-        scale, shift, gate, scale2, shift2, gate2 = block.modulation(emb).view(6, -1)
-        _put_in(block.qkv, block.out, scale, shift, gate)
-        _put_in(block.mlp[0], block.mlp[2], scale2, shift2, gate2)
+    for block in _blocks(plain):
+        told: Tensor = block.modulation(emb)
+        scale, shift, gate, scale2, shift2, gate2 = told.view(6, -1)
+        qkv, out, first, second = _layers(block)
+        _put_in(qkv, out, scale, shift, gate)
+        _put_in(first, second, scale2, shift2, gate2)
         block.modulation.weight.zero_()
         block.modulation.bias.zero_().view(6, -1)[[2, 5]] = 1.0
     plain.constant.zero_()
-    plain.last.bias += plain.last.weight @ plain.norm.bias
-    plain.last.weight *= plain.norm.weight
+    plain.last.bias.add_(plain.last.weight @ plain.norm.bias)
+    plain.last.weight.mul_(plain.norm.weight)
     plain.norm.reset_parameters()
     for matrix in _matrices(plain):
         codes, steps = _codes(matrix)
@@ -91,15 +94,25 @@ def pack_token_network(network: TokenTransformer) -> dict[str, Any]:
 
 def _put_in(first: nn.Linear, last: nn.Linear, scale: Tensor, shift: Tensor, gate: Tensor) -> None:
     """Let two layers do what stood around them: x (1 + scale) + shift before, gate behind."""
-    first.bias += first.weight @ shift
-    first.weight *= 1 + scale
-    last.weight *= gate[:, None]
-    last.bias *= gate
+    first.bias.add_(first.weight @ shift)
+    first.weight.mul_(1 + scale)
+    last.weight.mul_(gate[:, None])
+    last.bias.mul_(gate)
+
+
+def _blocks(network: TokenTransformer) -> list[Block]:
+    return [block for block in network.blocks if isinstance(block, Block)]
+
+
+def _layers(block: Block) -> list[nn.Linear]:
+    """Return the layers of a block in the order in which they are packed."""
+    every = (block.qkv, block.out, *block.mlp)
+    return [layer for layer in every if isinstance(layer, nn.Linear)]
 
 
 def _linear(network: TokenTransformer) -> Iterator[nn.Linear]:
-    for block in network.blocks:
-        yield from (block.qkv, block.out, block.mlp[0], block.mlp[2])
+    for block in _blocks(network):
+        yield from _layers(block)
     yield network.last
 
 
