@@ -43,7 +43,7 @@ WRITTEN = 5000
 ALPHABET = "abcdefghijklmnopqrstuvwxyz$"  # the last is the end of a word
 PATH = MixturePath(TOKENS)
 DESCRIPTION = TokenTransformerConfig(TOKENS, LENGTH, width=64, depth=3, heads=4)
-BATCH, LR = 256, 4e-3
+BATCH, LR = 128, 4e-3
 
 
 class Speller(NGram):
