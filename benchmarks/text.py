@@ -6,10 +6,12 @@ characters, each by itself: bits a character, of the flow the bound. `reader` is
 transformer, of the same size and minutes, whose places see only what stands before them. Of 200
 windows that each writes: the share of words within them that the training text has, beside that of
 the held-out windows. n-grams, tuned on the last tenth of the training text, see the same windows.
-Rows that the result holds are not made again.
+`flow-noise` is a flow whose places begin as small noise instead of as sines and cosines. Rows that
+the result holds are not made again.
 
     python benchmarks/text.py ngrams
     python benchmarks/text.py flow reader --minutes 10 --seeds 0 1 2
+    python benchmarks/text.py flow flow-noise --minutes 2
 
 CPU minutes of one thread; the file is downloaded, or is in --data-dir.
 """
@@ -22,6 +24,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +113,23 @@ def written(net: TokenTransformer, seed: int) -> Tensor:
 
 
 def trained(
-    text: Text, loss: Callable[..., Tensor], minutes: float, seed: int, causal: bool
+    text: Text,
+    loss: Callable[..., Tensor],
+    minutes: float,
+    seed: int,
+    *,
+    causal: bool = False,
+    noise: float = 0.0,
 ) -> tuple[TokenTransformer, dict[str, Any]]:
     config = TokenTransformerConfig(TOKENS, LENGTH, causal=causal, **NETWORK)
 
     def run(steps: int) -> TokenTransformer:
         torch.manual_seed(seed)
+        net = TokenTransformer(config)
+        if noise:
+            torch.nn.init.normal_(net.place, std=noise)
         return minimise(
-            TokenTransformer(config), text.windows, loss, steps=steps, seed=seed, progress=False,
+            net, text.windows, loss, steps=steps, seed=seed, progress=False,
             **TRAINING | {"warmup": min(TRAINING["warmup"], steps // 2)},
         ).model  # fmt: skip
 
@@ -127,8 +139,8 @@ def trained(
     return net, about | {"weights": sum(p.numel() for p in net.parameters())}
 
 
-def flow(text: Text, minutes: float, seed: int) -> dict[str, Any]:
-    net, about = trained(text, bits_loss(PATH), minutes, seed, causal=False)
+def flow(text: Text, minutes: float, seed: int, noise: float = 0.0) -> dict[str, Any]:
+    net, about = trained(text, bits_loss(PATH), minutes, seed, noise=noise)
     with torch.no_grad():
         bits = torch.cat(
             [bits_bound(net, x, PATH, draws=DRAWS, seed=0) for x in text.held_out.split(256)]
@@ -148,6 +160,13 @@ def reader(text: Text, minutes: float, seed: int) -> dict[str, Any]:
     x = written(net, 0)
     about |= in_bits(found / torch.tensor(2.0).log())
     return about | {"known": {str(LENGTH): text.known(x)}, "shown": text.read(x[:3])}
+
+
+MODELS: dict[str, Callable[..., dict[str, Any]]] = {
+    "flow": flow,
+    "flow-noise": partial(flow, noise=0.02),
+    "reader": reader,
+}
 
 
 def in_bits(values: Tensor) -> dict[str, float]:
@@ -170,7 +189,7 @@ def ngram(text: Text, order: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["ngrams", "flow", "reader"], nargs="+")
+    parser.add_argument("what", choices=["ngrams", *MODELS], nargs="+")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data-dir", type=Path)
@@ -192,12 +211,11 @@ def main() -> None:
     for what in options.what:
         if what == "ngrams":
             for order in ORDERS:
-                keep({"model": f"{order}-gram"}, lambda order=order: ngram(text, order))
+                keep({"model": f"{order}-gram"}, partial(ngram, text, order))
             continue
         for seed in options.seeds:
             key = {"model": what, "minutes": options.minutes, "seed": seed}
-            make = flow if what == "flow" else reader
-            keep(key, lambda make=make, seed=seed: make(text, options.minutes, seed))
+            keep(key, partial(MODELS[what], text, options.minutes, seed))
 
 
 if __name__ == "__main__":
