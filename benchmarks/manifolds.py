@@ -3,17 +3,18 @@
 sphere      Places of airports (those with an IATA code, from the package `airportsdata`), a fifth
             held out by each seed. Test NLL in nats a point with respect to area on the unit sphere,
             of the flow, the uniform law, a mixture of von Mises-Fisher laws and a kernel density
-            (one concentration for all points). Components and concentration are chosen on a tenth
-            of the training points, held back for this, and the laws then fitted to all of them.
+            (one concentration for all points, and a share of the uniform law, without which a place
+            far from all others has no density). Components, concentration and share are chosen on a
+            tenth of the training points, held back for this, and the laws then fitted to all.
             Distances from samples to the nearest training airport, beside those of test airports
             and of uniform points, in kilometres, and the integral of the learned density over the
-            sphere, by points that share its area evenly. With seed 0 alone the same after fewer
-            steps, and with waves beside the others that are two and a half times finer.
+            sphere, by points that share its area evenly.
 torus       Backbone angles of proteins: the counts of `rama_ref_data.npy` in the package
             `MDAnalysis`, cells of 4 degrees. Inside a cell points are drawn evenly, so that the law
-            is known. KL divergence from it, by samples of it; beside it that of the law blurred by
-            a Gaussian of some degrees, and half the number of cells with counts over the number of
-            points, which is about what the counts of one sample would have.
+            is known. KL divergence from it, by samples of it: of the flow, of a kernel density
+            (wrapped normal, and a share of the uniform law, both chosen on a tenth) and of a
+            histogram with the true cells and a tenth of a count in each. Beside it that of the law
+            blurred by a Gaussian of some degrees.
 rotations   A mixture of three wrapped Gaussians on SO(3), whose density is known.
 
     pip install airportsdata MDAnalysis
@@ -32,9 +33,9 @@ import json
 import math
 import time
 from collections.abc import Callable
-from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from machine import machine, versions
@@ -51,21 +52,17 @@ EARTH = 6371.0  # mean radius in kilometres
 SPHERE, TORUS, ROTATIONS = Sphere(2), Torus(2), Rotations()
 SETTINGS: dict[str, dict[str, Any]] = {
     "sphere": {"steps": 10_000, "width": 256, "scales": (3.0, 12.0), "frequencies": 64},
-    "sphere, fewer steps": {"steps": 6000, "width": 256, "scales": (3.0, 12.0), "frequencies": 64},
-    "sphere, finer waves": {
-        "steps": 15_000,
-        "width": 256,
-        "scales": (3.0, 12.0, 30.0),
-        "frequencies": 64,
-    },
     "torus": {"steps": 24_000, "width": 192, "scales": (2.0,), "frequencies": 48},
     "rotations": {"steps": 6000, "width": 128, "scales": (), "frequencies": 1},
 }
 TRAINING = {"batch_size": 512, "lr": 2e-3, "ema": 0.999}
 LIKELIHOOD = {"method": "rk4", "steps": 25}
 BLURS = (2, 4, 6)
-COMPONENTS = (25, 50, 100, 200, 400)
+COMPONENTS = (25, 50, 100, 200, 400, 800)
 CONCENTRATIONS = tuple(100 * 2.0 ** (k / 2) for k in range(14))
+SHARES = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.08)  # of the uniform law
+WIDTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # degrees, of a kernel on the torus
+EVERYWHERE = 6000  # points of the sphere over which a density is summed
 
 
 def file_of(package: str, name: str) -> Path:
@@ -130,6 +127,13 @@ def kernel_density(x: Tensor, data: Tensor, kappa: float) -> Tensor:
     return kernels.logsumexp(1) - math.log(len(data))
 
 
+def with_uniform(log_p: Tensor, log_uniform: float, share: float) -> Tensor:
+    """Return log-densities of a law to which a share of the uniform one was mixed."""
+    return torch.logaddexp(
+        log_p + math.log1p(-share), torch.full_like(log_p, log_uniform + math.log(share))
+    )
+
+
 def mixture(data: Tensor, k: int, seed: int, rounds: int = 60) -> Callable[[Tensor], Tensor]:
     """Fit a mixture of von Mises-Fisher laws by expectation and maximisation."""
     g = torch.Generator().manual_seed(seed)
@@ -151,25 +155,32 @@ def places(x: Tensor) -> list[list[float]]:
     return [[round(value, 3) for value in point] for point in x.tolist()]
 
 
-def on_the_sphere(seed: int, kind: str = "sphere") -> dict[str, Any]:
+def on_the_sphere(seed: int) -> dict[str, Any]:
     data = airports()
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     test, rest = data[order[: len(data) // 5]], data[order[len(data) // 5 :]]
     held, core = rest[: len(rest) // 10], rest[len(rest) // 10 :]
-    kappa = max(CONCENTRATIONS, key=lambda c: kernel_density(held, core, c).mean().item())
+    flat = SPHERE.noise_log_prob(test[:1]).item()
+    kernels = {c: kernel_density(held, core, c) for c in CONCENTRATIONS}
+    alone = max(kernels, key=lambda c: kernels[c].mean().item())
+    kappa, share = max(
+        product(CONCENTRATIONS, SHARES),
+        key=lambda cs: with_uniform(kernels[cs[0]], flat, cs[1]).mean().item(),
+    )
     k = max(COMPONENTS, key=lambda k: mixture(core, k, seed)(held).mean().item())
-    model, seconds = train(SPHERE, kind, rest, seed)
+    model, seconds = train(SPHERE, "sphere", rest, seed)
     log_p = {
         "uniform": SPHERE.noise_log_prob(test),
         "mixture": mixture(rest, k, seed)(test),
-        "kernel density": kernel_density(test, rest, kappa),
+        "kernel density": with_uniform(kernel_density(test, rest, kappa), flat, share),
+        "kernel density without it": kernel_density(test, rest, alone),
         "flow": log_density(model, test),
     }
-    gap = log_p["kernel density"] - log_p["flow"]
+    behind = {name: log_p[name] - log_p["flow"] for name in ("kernel density", "mixture")}
     g = torch.Generator().manual_seed(seed)
     x0 = SPHERE.noise(test.float(), g)
     made = sample(model, x0, method="rk4", steps=25, project=SPHERE.project)
-    count, golden = 3000, (1 + 5**0.5) / 2  # equal-area points
+    count, golden = EVERYWHERE, (1 + 5**0.5) / 2  # equal-area points
     z = 1 - 2 * (torch.arange(count, dtype=torch.float64) + 0.5) / count
     phi = 2 * math.pi * torch.arange(count, dtype=torch.float64) / golden
     r = (1 - z**2).sqrt()
@@ -182,17 +193,21 @@ def on_the_sphere(seed: int, kind: str = "sphere") -> dict[str, Any]:
         median, far = away.quantile(torch.tensor([0.5, 0.9], dtype=torch.float64)).tolist()
         return {"median": round(median, 1), "of 10 the 9th": round(far, 1)}
 
-    shown = {"samples": places(made[:800]), "test": places(test[:800])}
+    seen = log_density(model, rest[:2000])
     return {
         "airports": len(data),
         "held_out": len(test),
         "nll": {
             name: [round(-v.mean().item(), 4), round(error(v), 4)] for name, v in log_p.items()
         },
-        "train_nll": round(-log_density(model, rest[:600]).mean().item(), 4),
-        "flow_behind_kernel_density": [round(gap.mean().item(), 4), round(error(gap), 4)],
+        "train_nll": [round(-seen.mean().item(), 4), round(error(seen), 4)],
+        "flow_behind": {
+            name: [round(gap.mean().item(), 4), round(error(gap), 4)]
+            for name, gap in behind.items()
+        },
         "components": k,
         "concentration": round(kappa, 1),
+        "share": share,
         "integral": round(integral, 4),
         "km_to_nearest": {
             "samples": nearest(made),
@@ -200,7 +215,7 @@ def on_the_sphere(seed: int, kind: str = "sphere") -> dict[str, Any]:
             "uniform": nearest(x0),
         },
         "seconds": round(seconds, 1),
-        **({} if kind in ONCE else {"shown": shown}),
+        "shown": {"samples": places(made[:800]), "test": places(test[:800])},
     }
 
 
@@ -213,7 +228,17 @@ def blurred_kl(law: Tensor, degrees: float, fine: int = 8) -> float:
     return torch.where(p > 0, p * (p.clamp(min=1e-300) / q).log(), 0).sum().item()
 
 
-def on_the_torus(seed: int) -> dict[str, Any]:
+class Angles(NamedTuple):
+    """The law of the backbone's angles, and points of it with their log-densities."""
+
+    law: Tensor  # of square cells, φ, then ψ
+    cell: float
+    data: Tensor
+    test: Tensor
+    log_q: Tensor  # of the test points
+
+
+def angles(seed: int) -> Angles:
     import numpy as np
 
     counts = torch.tensor(np.load(file_of("MDAnalysis", "analysis/data/rama_ref_data.npy")))
@@ -228,17 +253,62 @@ def on_the_torus(seed: int) -> dict[str, Any]:
         return TORUS.project(x), (law[index] / cell**2).log()
 
     data, _ = draw(int(counts.sum()))
-    test, log_q = draw(3000)
+    return Angles(square, cell, data, *draw(3000))
+
+
+def on_the_torus(seed: int) -> dict[str, Any]:
+    square, cell, data, test, log_q = angles(seed)
     model, seconds = train(TORUS, "torus", data, seed)
     gap = log_q - log_density(model, test)
-    entropy = -(law * (law.clamp(min=1e-300) / cell**2).log()).sum().item()
+    entropy = -(square * (square.clamp(min=1e-300) / cell**2).log()).sum().item()
     return {
         "entropy": round(entropy, 4),
         "uniform_kl": round(2 * math.log(2 * math.pi) - entropy, 4),
         "kl": [round(gap.mean().item(), 4), round(error(gap), 4)],
-        "counts_kl": round((law > 0).sum().item() / 2 / counts.sum().item(), 4),
         "blurred_kl": {f"{d} degrees": round(blurred_kl(square, d), 4) for d in BLURS},
         "seconds": round(seconds, 1),
+    }
+
+
+def kernels_on_the_torus(x: Tensor, data: Tensor, degrees: float) -> Tensor:
+    """Return log-densities of a law with a von Mises kernel at each point of the data."""
+    kappa = torch.tensor(math.radians(degrees) ** -2, dtype=x.dtype)
+    constant = 2 * (2 * math.pi * torch.special.i0e(kappa)).log() + math.log(len(data))
+    parts = []
+    for some in x.split(100):
+        cosines = (some[:, None] - data).cos().sum(2)
+        parts.append((kappa * (cosines - 2)).logsumexp(1) - constant)
+    return torch.cat(parts)
+
+
+def others_on_the_torus(seed: int) -> dict[str, Any]:
+    square, cell, data, test, log_q = angles(seed)
+    held, core = data[: len(data) // 10], data[len(data) // 10 :]
+    flat = -2 * math.log(2 * math.pi)
+    held = held[:2000]
+    kernels = {d: kernels_on_the_torus(held, core, d) for d in WIDTHS}
+    degrees, share = max(
+        product(WIDTHS, SHARES),
+        key=lambda ds: with_uniform(kernels[ds[0]], flat, ds[1]).mean().item(),
+    )
+    n = len(square)
+
+    def cells(x: Tensor) -> Tensor:
+        k = ((x + math.pi) / cell).long().clamp(0, n - 1)
+        return k[:, 0] * n + k[:, 1]
+
+    counts = torch.bincount(cells(data), minlength=n * n) + 0.1
+    log_p = {
+        "kernel density": with_uniform(kernels_on_the_torus(test, data, degrees), flat, share),
+        "histogram": (counts / counts.sum() / cell**2).log()[cells(test)],
+    }
+    return {
+        "width": degrees,
+        "share": share,
+        "kl": {
+            name: [round((log_q - v).mean().item(), 4), round(error(log_q - v), 4)]
+            for name, v in log_p.items()
+        },
     }
 
 
@@ -284,12 +354,8 @@ def on_the_rotations(seed: int) -> dict[str, Any]:
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "sphere": on_the_sphere,
     "torus": on_the_torus,
+    "torus, others": others_on_the_torus,
     "rotations": on_the_rotations,
-}
-# With the first seed alone.
-ONCE = {
-    kind: partial(on_the_sphere, kind=kind)
-    for kind in ("sphere, fewer steps", "sphere, finer waves")
 }
 
 
@@ -310,11 +376,11 @@ def main() -> None:
     old = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
     same = {key: old.get(key) for key in head} == head
     rows: dict[str, dict[str, Any]] = {
-        part: old["rows"][part] if same and old["settings"].get(part) == chosen[part] else {}
-        for part in PARTS | ONCE
+        part: old["rows"][part] if same and old["settings"].get(part) == chosen.get(part) else {}
+        for part in PARTS
     }
     for seed in range(options.seeds):
-        for part, run in (PARTS if seed else PARTS | ONCE).items():
+        for part, run in PARTS.items():
             if str(seed) not in rows[part]:
                 rows[part][str(seed)] = run(seed)
                 brief = {k: v for k, v in rows[part][str(seed)].items() if k != "shown"}
