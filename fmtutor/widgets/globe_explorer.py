@@ -60,7 +60,7 @@ def _way(seed: int) -> Tensor:
 
 
 class GlobeExplorer(TurnedFigure):
-    """A globe that can be turned: particles that follow the average of geodesic ways, to 200 airports.
+    """A globe that can be turned: particles that follow averaged geodesic ways to 200 airports.
 
     The source is uniform, the field that of `SphereField`.
 
