@@ -65,7 +65,7 @@ class TokenTransformerConfig:
             raise ValueError(f"dropout must lie in [0, 1), but {self.dropout} came")
 
 
-def waves(length: int, width: int) -> Tensor:
+def _waves(length: int, width: int) -> Tensor:
     """Return sines and cosines of the places 0, 1, ..., `[length width]`, the fastest of period 2.
 
     Places that stand beside each other are alike, and by how much two are alike says how far apart
@@ -96,7 +96,7 @@ class TokenTransformer(nn.Module):
         super().__init__()
         self.config, self.classes, width = config, config.classes, config.width
         self.token = nn.Embedding(config.tokens + config.masked, width)
-        self.place = nn.Parameter(waves(config.length, width))
+        self.place = nn.Parameter(_waves(config.length, width))
         self.labels = nn.Embedding(config.classes + 1, width) if config.classes else None
         self.time = nn.Sequential(TimeEmbedding(64), nn.Linear(64, width)) if config.timed else None
         self.constant = nn.Parameter(torch.zeros(width))
