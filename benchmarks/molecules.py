@@ -9,7 +9,7 @@ the package, so that the chapter draws from it. Rows that the result holds are n
     python benchmarks/molecules.py dw4 butane --seeds 1 2
     python benchmarks/molecules.py dw4-plain
     python benchmarks/molecules.py dw4 --minutes 20
-    python benchmarks/molecules.py lj13 --minutes 20 --seeds 0 1 2 --ship
+    python benchmarks/molecules.py lj13 --minutes 20
 
 Four minutes a row of one core for DW4 and butane with two minutes of training.
 """
