@@ -11,7 +11,8 @@ the package, so that the chapter draws from it. Rows that the result holds are n
     python benchmarks/molecules.py dw4 --minutes 20
     python benchmarks/molecules.py lj13 --minutes 20
 
-Four minutes a row of one core for DW4 and butane with two minutes of training.
+Four minutes a row of one core for DW4 and butane with two minutes of training; twenty minutes
+beside the training for lj13.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ from fmtutor.widgets.packing import (
 )
 from fmtutor.widgets.rng import Random
 from fmtutor.widgets.token_network import light, pack_token_network
+from fmtutor.words import english_words
 
 JS = Path(__file__).parent / "js"
 RECORDED = json.loads((Path(__file__).parent / "recorded_networks.json").read_text("utf-8"))
@@ -437,7 +438,10 @@ def spelling_case(**state):
 
 
 def spelling_cases():
+    unfinished = torch.cat(english_words())[::10].clone()
+    unfinished[:, 1] = spelling_explorer.OPEN
     return {
+        "open": unfinished,
         "packed": pack_token_network(spelling_explorer.network()),
         "filter": pack_bytes(spelling_explorer.word_filter()),
         "hashes": spelling_explorer.HASHES,

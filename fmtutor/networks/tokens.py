@@ -8,7 +8,6 @@ Chapter: discrete
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -65,16 +64,15 @@ class TokenTransformerConfig:
             raise ValueError(f"dropout must lie in [0, 1), but {self.dropout} came")
 
 
-def _waves(length: int, width: int) -> Tensor:
+def _places(length: int, width: int) -> Tensor:
     """Return sines and cosines of the places 0, 1, ..., `[length width]`, the fastest of period 2.
 
     Places that stand beside each other are alike, and by how much two are alike says how far apart
     they are. With such a beginning attention soon finds the neighbours; from places that begin as
     noise a masked network learned for minutes no more than how frequent each token is.
     """
-    frequency = math.pi * 128.0 ** -torch.linspace(0, 1, (width + 1) // 2)
-    angle = torch.arange(length)[:, None] * frequency
-    return torch.cat([angle.cos(), angle.sin()], dim=1)[:, :width]
+    waves: Tensor = TimeEmbedding(width + width % 2, 64.0)(torch.arange(length) / 128)
+    return waves[:, :width]
 
 
 class TokenTransformer(nn.Module):
@@ -96,7 +94,7 @@ class TokenTransformer(nn.Module):
         super().__init__()
         self.config, self.classes, width = config, config.classes, config.width
         self.token = nn.Embedding(config.tokens + config.masked, width)
-        self.place = nn.Parameter(_waves(config.length, width))
+        self.place = nn.Parameter(_places(config.length, width))
         self.labels = nn.Embedding(config.classes + 1, width) if config.classes else None
         self.time = nn.Sequential(TimeEmbedding(64), nn.Linear(64, width)) if config.timed else None
         self.constant = nn.Parameter(torch.zeros(width))

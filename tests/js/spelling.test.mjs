@@ -28,7 +28,7 @@ test("a network that does not fit is refused", () => {
   assert.throws(() => new TokenTransformer(packed.architecture, new Float32Array(9), new Float32Array(9)), /do not fit the arch/);
 });
 
-const { packed, filter: bytes, hashes, cases } = fixtures.spelling;
+const { packed, filter: bytes, hashes, cases, open } = fixtures.spelling;
 const filter = new WordFilter(unpack(revive(bytes)), hashes);
 
 for (const { pattern, settings, path, known } of cases)
@@ -64,9 +64,7 @@ test("what is typed becomes a pattern", () => {
 test("a word is shown with its blanks, and judged when it is whole", () => {
   assert.equal(spelled([2, 26, 27, 0, 26, 26]).join(""), "c_·a");
   assert.deepEqual(spelled([26, 26]), []);
-  const written = cases.flatMap(({ path }) => path).flat();
-  const open = written.filter((word) => word.includes(27));
-  assert.ok(open.length > 200);
+  assert.ok(open.length > 5000 && open.every((word) => word.includes(27)));
   assert.ok(!open.some((word) => filter.has(word)));
 });
 
