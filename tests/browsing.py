@@ -324,6 +324,21 @@ def rests(figure):
     return figure.evaluate(RESTS, PATIENCE)
 
 
+def drag(knob, right, down):
+    """Drag a point (a locator) by so many pixels, as a hand would, and wait until that is drawn."""
+    page = knob.page
+    figure = page.locator(".fm-figure").filter(has=knob)
+    # A point that is still on its way to where it was last moved would be missed.
+    settled(figure)
+    box = knob.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + right, y + down, steps=4)
+    page.mouse.up()
+    settled(figure)
+
+
 def changes(figure, before):
     """Wait until a figure shows something else than before."""
     figure.page.wait_for_function(

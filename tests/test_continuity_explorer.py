@@ -4,7 +4,18 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, drawn, ink, no_buffers, pictures_stay, poison, readout, slide
+from browsing import (
+    change,
+    control,
+    drag,
+    drawn,
+    ink,
+    no_buffers,
+    pictures_stay,
+    poison,
+    readout,
+    slide,
+)
 from traitlets import TraitError
 
 from fmtutor.widgets import ContinuityExplorer
@@ -147,12 +158,7 @@ def test_the_ends_are_dragged_and_moved_by_keys(live):
     drawn(page)
     assert left.get_attribute("aria-valuetext").startswith("0.00")
     box = right.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 60, y + 30, steps=3)
-    page.mouse.up()
-    drawn(page)
+    drag(right, 60, 30)
     assert right.bounding_box()["x"] == pytest.approx(box["x"] + 60, abs=1.5)
     assert right.bounding_box()["y"] == pytest.approx(box["y"], abs=0.1)
     assert not page.trouble, page.trouble

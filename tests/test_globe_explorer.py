@@ -123,6 +123,7 @@ def test_it_is_turned_by_dragging_and_by_keyboard(live):
     page.mouse.down()
     page.mouse.move(x - 40, y + 20)
     page.mouse.up()
+    readout(page)
     east = control(page, "turn east")
     north = control(page, "turn north")
     assert float(east.input_value()) > 5

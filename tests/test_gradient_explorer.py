@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from browsing import change, control, ink, pictures_stay, readout, slide
+from browsing import change, control, drag, ink, pictures_stay, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, cfm_loss
@@ -143,12 +143,7 @@ def test_the_parameters_are_dragged_and_moved_by_keys(live):
         page.keyboard.press(key)
     assert ink(page) != before
     assert found(page) == near(GradientExplorer(theta=(1.1, 0.8)))
-    box = knob.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x - 500, y, steps=3)  # it stays in the plane
-    page.mouse.up()
+    drag(knob, -500, 0)  # it stays in the plane
     assert found(page)[1] < 0, "it has moved past the minimum"
     assert knob.get_attribute("aria-valuetext") == "−1.80, 0.80"
     assert found(page)[6] == start[6], "the gap is the same everywhere"

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from browsing import DESKTOP, PATIENCE, changes, control, reaches, says, settled, watch
+from browsing import DESKTOP, PATIENCE, changes, control, drag, reaches, says, settled, watch
 
 from fmtutor import widgets
 from fmtutor.widgets.playground import DRAWING
@@ -235,12 +235,8 @@ def test_python_hears_of_what_the_reader_does(page):
     control(first, "time t").fill("0.25")
     assert ask(page, "figure.time") == 0.25
     knob = first.get_by_role("slider", name="x1, data")
-    before, box = ask(page, "figure.x1"), knob.bounding_box()
-    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
-    page.mouse.move(*middle)
-    page.mouse.down()
-    page.mouse.move(middle[0] - 60, middle[1] + 40, steps=4)
-    page.mouse.up()
+    before = ask(page, "figure.x1")
+    drag(knob, -60, 40)
     x, y = ask(page, "figure.x1")
     assert x < before[0] - 0.3
     assert y < before[1] - 0.2

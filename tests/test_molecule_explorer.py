@@ -134,6 +134,7 @@ def test_it_is_turned_by_dragging_and_a_dot_chooses_its_molecule(live):
     for k in range(40):  # by a pixel: slow hands turn it as far as quick ones
         page.mouse.move(x - k - 1, y + (k + 1) / 2)
     page.mouse.up()
+    readout(page)
     east, north = control(page, "turn east"), control(page, "turn north")
     turned = float(east.input_value())
     assert turned > 8

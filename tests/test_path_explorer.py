@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from browsing import change, control, decimals, drawn, ink, pictures_stay, readout, slide
+from browsing import change, control, decimals, drag, drawn, ink, pictures_stay, readout, slide
 from traitlets import TraitError
 
 from fmtutor import CondOT, Cosine, VariancePreserving
@@ -152,12 +152,7 @@ def test_the_ends_are_dragged_by_mouse_and_by_keyboard(live):
     page = live(PathExplorer())
     before = ink(page)
     knob = page.get_by_role("slider", name="x1, data")
-    box = knob.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x - 80, y + 60, steps=4)
-    page.mouse.up()
+    drag(knob, -80, 60)
     assert ink(page) != before
     x1 = tuple(decimals(knob.get_attribute("aria-valuetext")))
     assert x1[0] < 2.5

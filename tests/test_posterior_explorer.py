@@ -9,6 +9,7 @@ from browsing import (
     change,
     control,
     decimals,
+    drag,
     ink,
     pictures_stay,
     reaches,
@@ -167,12 +168,8 @@ def test_the_discs_are_those_of_the_particle_with_the_field_drawn_too(live):
 def test_particle_and_data_are_dragged_by_mouse_and_by_keyboard(live):
     page = live(PosteriorExplorer(time=0.5))
     for name in ("x, the particle", "data point 10"):
-        before, box = ink(page), knob(page, name).bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x - 70, y - 30, steps=4)
-        page.mouse.up()
+        before = ink(page)
+        drag(knob(page, name), -70, -30)
         assert ink(page) != before, name
     data = [list(point) for point in DATA]
     point, data[9] = place(page, "x, the particle"), place(page, "data point 10")

@@ -17,6 +17,7 @@ from browsing import (
     PIXELS,
     change,
     control,
+    drag,
     ink,
     no_buffers,
     pictures_stay,
@@ -322,13 +323,7 @@ def test_the_area_between_the_curves_shrinks_to_nothing(live):
 def test_the_time_is_dragged_on_the_curves_and_moved_by_keyboard(live):
     page = live(ResolutionExplorer(clock="shifted"))
     knob = page.get_by_role("slider", name="time on the curves", exact=True)
-    box = knob.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 60, y - 50, steps=4)
-    page.mouse.up()
-    readout(page)
+    drag(knob, 60, -50)
     time = float(control(page, "time t").input_value())
     assert 0.5 < time < 0.8
     assert values(readout(page)) == expected(ResolutionExplorer(clock="shifted", time=time))
@@ -336,11 +331,7 @@ def test_the_time_is_dragged_on_the_curves_and_moved_by_keyboard(live):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Shift+ArrowDown")
     reaches(page, "time t", f"Math.abs(v - {time - 0.12}) < 1e-9")
-    box = knob.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, y)
-    page.mouse.down()
-    page.mouse.move(x + 900, y, steps=4)
-    page.mouse.up()
+    drag(knob, 900, 0)  # it stays in the plane
     reaches(page, "time t", f"v === {END}")
     assert not page.trouble, page.trouble
 

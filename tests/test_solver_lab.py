@@ -7,6 +7,7 @@ import torch
 from browsing import (
     change,
     control,
+    drag,
     each_changes,
     ink,
     no_buffers,
@@ -174,12 +175,7 @@ def test_keyboard_and_dragging(live):
     assert point.get_attribute("aria-valuetext") == "−0.90, 1.50"
     figure.x0 = (-0.9, 1.5)
     assert values(readout(page)) == expected(figure)
-    box = point.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 60, y + 40, steps=4)
-    page.mouse.up()
+    drag(point, 60, 40)
     text = readout(page)
     assert values(text)[3] != pytest.approx(figure.point()[2], abs=1e-3)
     figure.x0 = [

@@ -9,6 +9,7 @@ from browsing import (
     PHONE,
     change,
     control,
+    drag,
     ink,
     numbers,
     pictures_stay,
@@ -163,12 +164,8 @@ def test_alive_and_as_the_package_computes_it(live):
 def test_points_and_place_are_dragged_by_mouse_and_by_keyboard(live):
     page = live(StripExplorer())
     for name in ("the place looked at", "data point 2"):
-        before, box = ink(page), knob(page, name).bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + 60, y - 40, steps=4)
-        page.mouse.up()
+        before = ink(page)
+        drag(knob(page, name), 60, -40)
         page.mouse.move(0, 0)
         assert ink(page) != before, name
     (time, place), (one, second) = (told(page, n) for n in ("the place looked at", "data point 2"))
