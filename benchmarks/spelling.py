@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import is_recorded, processor, recorded, versions
+from machine import is_recorded, processor, recorded, steps_within, versions
 from ngrams import NGram
 from torch import Tensor
 
@@ -135,18 +135,15 @@ def ngram_rows(train: list[str], test: list[str]) -> list[dict[str, Any]]:
 def flow_row(minutes: float, seed: int, words: Words, ship: bool) -> dict[str, Any]:
     train, test = words
 
-    def fitted(steps: int) -> tuple[TokenTransformer, float]:
+    def run(steps: int) -> TokenTransformer:
         torch.manual_seed(seed)
         settings = {"batch_size": BATCH, "lr": LR, "seed": seed, "progress": False}
-        start = time.process_time()
         model = TokenTransformer(DESCRIPTION)
-        model = minimise(model, train, bits_loss(PATH), steps=steps, **settings).model
-        return model, time.process_time() - start
+        return minimise(model, train, bits_loss(PATH), steps=steps, **settings).model
 
-    _, first = fitted(20)
-    _, more = fitted(120)
-    steps = int(60 * minutes / ((more - first) / 100))
-    model, seconds = fitted(steps)
+    steps, start = steps_within(run, minutes), time.process_time()
+    model = run(steps)
+    seconds = time.process_time() - start
     if ship and seed == 0:
         save_speller(model)
     bits = bits_bound(model, test, PATH, draws=20, seed=0)
