@@ -1,7 +1,8 @@
-"""The curved spaces beside what other people wrote: scipy, and geoopt where it is installed."""
+"""The curved spaces beside what other people wrote: scipy and geoopt."""
 
 import math
 
+import geoopt
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -74,7 +75,6 @@ def test_the_divergence_turns_one_von_mises_fisher_law_into_the_next():
 
 
 def test_the_sphere_is_that_of_geoopt():
-    geoopt = pytest.importorskip("geoopt")
     ours, theirs = Sphere(3), geoopt.Sphere()
     x, y = points(ours), points(ours, seed=1)
     u = vectors(ours, x)
@@ -85,7 +85,6 @@ def test_the_sphere_is_that_of_geoopt():
 
 
 def test_a_product_is_that_of_geoopt():
-    geoopt = pytest.importorskip("geoopt")
     ours = Product(Sphere(2), Sphere(1))
     theirs = geoopt.ProductManifold((geoopt.Sphere(), 3), (geoopt.Sphere(), 2))
     x, y = points(ours), points(ours, seed=1)
