@@ -7,6 +7,7 @@ from fmtutor import cfm_loss, minimise
 from fmtutor.finite_law import FiniteLaw
 from fmtutor.jumps import bits_bound, cross_entropy, only_masked
 from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
+from fmtutor.networks.transformer import _turned
 from fmtutor.paths import MixturePath
 
 CONFIG = TokenTransformerConfig(4, 3, width=16, depth=2, heads=2)
@@ -80,6 +81,29 @@ def test_places_for_an_odd_width():
     assert place.requires_grad
 
 
+def test_turned_queries_and_keys_meet_by_their_distance():
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 8, dtype=torch.float64).expand(40, 2, 8).unbind(1)
+    met = _turned(q) @ _turned(k).mT
+    for apart in range(-39, 40):
+        of_all = met.diagonal(apart)
+        torch.testing.assert_close(of_all, of_all[:1].expand_as(of_all), atol=1e-5, rtol=0)
+    assert met[0].std() > 0.3, "near is not far"
+    assert abs(met[0, 9] - met[9, 0]) > 0.3, "before is not behind"
+    torch.testing.assert_close(_turned(q).norm(dim=1), q.norm(dim=1), atol=1e-6, rtol=0)
+    assert _turned(q.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_rotary_network_knows_distances_and_no_places():
+    net = made(rotary=True)
+    assert "place" not in {name for name, _ in net.named_parameters()}
+    alike = net(torch.full((1, 3), 4), 0.5)
+    torch.testing.assert_close(alike, alike[:, :1].expand_as(alike))
+    order = torch.tensor([2, 1, 0])
+    assert (net(X[:, order], 0.5) - net(X, 0.5)[:, order]).abs().max() > 1e-3
+    assert isinstance(made().place, torch.nn.Parameter)
+
+
 def test_a_causal_network_reads_from_left_to_right():
     both, back = made(), made(causal=True)
     other = X.clone()
@@ -135,6 +159,7 @@ def test_it_learns_a_law():
         ({"depth": 0}, "sizes of at least 1"),
         ({"classes": -1}, "sizes of at least 1"),
         ({"heads": 3}, "width must be a multiple of heads"),
+        ({"width": 6, "rotary": True}, "heads of a rotary network must have an even width"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
     ],
 )

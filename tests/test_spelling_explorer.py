@@ -94,11 +94,12 @@ def test_what_modulates_by_constants_and_what_normalises_is_put_in():
 
 
 @pytest.mark.parametrize(
-    "kind", [{"timed": True}, {"classes": 2}, {"causal": True}, {"masked": False}]
+    "kind",
+    [{"timed": True}, {"classes": 2}, {"causal": True}, {"rotary": True}, {"masked": False}],
 )
 def test_other_networks_are_refused(kind):
     net = TokenTransformer(TokenTransformerConfig(4, 3, width=8, depth=1, heads=2, **kind))
-    with pytest.raises(ValueError, match="only a network with a mask, without time, labels"):
+    with pytest.raises(ValueError, match="only a network with a mask and learned places, without"):
         light(net)
 
 

@@ -1,7 +1,8 @@
 """A transformer for tokens: of each place it says what the data's token may be.
 
 The blocks are those of the transformer for pictures. A place is learned, from sines and cosines on,
-and label and time, where there are any, scale, shift and gate as they do there.
+or attention is told how far apart two tokens stand (`rotary`). Label and time, where there are any,
+scale, shift and gate as they do there.
 
 Chapter: discrete
 """
@@ -32,6 +33,8 @@ class TokenTransformerConfig:
         timed: Whether the network is told the time: under a mask the posterior does not need it.
         causal: Whether a place sees only itself and what stands before it. So a network that reads
             on from left to right is made, to be given the tokens moved by one place.
+        rotary: Whether attention is told how far apart two tokens stand, and no token where it is.
+            For windows that begin anywhere in a text, where places say nothing and distances all.
         classes: Number of labels, without the null label; 0 for a network that takes none.
         width: Numbers for each place.
         depth: Blocks.
@@ -45,6 +48,7 @@ class TokenTransformerConfig:
     masked: bool = True
     timed: bool = False
     causal: bool = False
+    rotary: bool = False
     classes: int = 0
     width: int = 96
     depth: int = 4
@@ -60,6 +64,10 @@ class TokenTransformerConfig:
             )
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads, but {self} came")
+        if self.rotary and self.width // self.heads % 2:
+            raise ValueError(
+                f"the heads of a rotary network must have an even width, but {self} came"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), but {self.dropout} came")
 
@@ -87,21 +95,23 @@ class TokenTransformer(nn.Module):
         TypeError: When called, if tokens are not int64.
         ValueError: When called, if x is not `[b length]`, or labels come to a network without.
 
-    Reference: peebles2023, sahoo2024
+    Reference: peebles2023, sahoo2024, su2024
     """
 
     def __init__(self, config: TokenTransformerConfig) -> None:
         super().__init__()
         self.config, self.classes, width = config, config.classes, config.width
         self.token = nn.Embedding(config.tokens + config.masked, width)
-        self.place = nn.Parameter(_places(config.length, width))
+        self.place = None if config.rotary else nn.Parameter(_places(config.length, width))
         self.labels = nn.Embedding(config.classes + 1, width) if config.classes else None
         self.time = nn.Sequential(TimeEmbedding(64), nn.Linear(64, width)) if config.timed else None
         self.constant = nn.Parameter(torch.zeros(width))
         kind = TransformerConfig(
             width=width, heads=config.heads, mlp_ratio=config.mlp_ratio, dropout=config.dropout
         )
-        blocks = [Block(kind, causal=config.causal) for _ in range(config.depth)]
+        blocks = [
+            Block(kind, causal=config.causal, rotary=config.rotary) for _ in range(config.depth)
+        ]
         self.blocks = nn.ModuleList(blocks)
         self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, config.tokens)
         for layer in (self.last, *(block.modulation for block in blocks)):
@@ -117,7 +127,9 @@ class TokenTransformer(nn.Module):
             raise TypeError(f"x must be tokens of dtype int64, but {x.dtype} came")
         if x.shape[1:] != (self.config.length,):
             raise ValueError(f"x must have shape [b, {self.config.length}], but {[*x.shape]} came")
-        h = self.token(x) + self.place
+        h = self.token(x)
+        if self.place is not None:
+            h = h + self.place
         emb = self.constant.expand(len(x), -1)
         if self.time is not None:
             emb = emb + self.time(batch_time(t, h))

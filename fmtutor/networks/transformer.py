@@ -121,12 +121,15 @@ class Block(nn.Module):
     """Attention between tokens, then a perceptron in each, as `TransformerConfig` describes them.
 
     Both add gate · f(norm(x) (1 + scale) + shift). Queries and keys are normalised, too. A `causal`
-    one lets no token look at those behind it.
+    one lets no token look at those behind it; in a `rotary` one queries and keys are turned by
+    their places.
     """
 
-    def __init__(self, config: TransformerConfig, *, causal: bool = False) -> None:
+    def __init__(
+        self, config: TransformerConfig, *, causal: bool = False, rotary: bool = False
+    ) -> None:
         super().__init__()
-        self.causal = causal
+        self.causal, self.rotary = causal, rotary
         n, hidden, self.heads = config.width, config.mlp_ratio * config.width, config.heads
         self.norm, self.modulation = nn.LayerNorm(n, elementwise_affine=False), nn.Linear(n, 6 * n)
         self.qkv, self.out = nn.Linear(n, 3 * n), nn.Linear(n, n)
@@ -145,6 +148,22 @@ class Block(nn.Module):
         """Return what each token of `[b n w]` finds when it looks at all of them, or back."""
         q, k, v = rearrange(self.qkv(x), "b n (three m c) -> three b m n c", three=3, m=self.heads)
         q, k = (functional.rms_norm(a, a.shape[-1:]) for a in (q, k))
+        if self.rotary:
+            q, k = _turned(q), _turned(k)
         found = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         out: Tensor = self.out(rearrange(found, "b m n c -> b n (m c)"))
         return out
+
+
+def _turned(a: Tensor) -> Tensor:
+    """Return queries or keys `[... n c]`, c even, pair by pair turned by angles of their places.
+
+    Of place m the pair j is turned by m · 100^(−2j/c). A turn of both leaves a product as it is, so
+    that query and key meet as if only the distance of their places were known.
+    """
+    n, c = a.shape[-2:]
+    slowing = 100.0 ** (-torch.arange(0, c, 2, device=a.device) / c)
+    angle = torch.arange(n, device=a.device)[:, None] * slowing
+    cos, sin = angle.cos(), angle.sin()
+    first, second = a[..., ::2], a[..., 1::2]
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).to(a.dtype)

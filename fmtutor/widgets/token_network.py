@@ -39,10 +39,11 @@ def light(network: TokenTransformer) -> TokenTransformer:
         ValueError: If the network is another.
     """
     config = network.config
-    if config.timed or config.classes or config.causal or not config.masked:
+    others = config.timed, config.classes, config.causal, config.rotary
+    if any(others) or not config.masked:
         raise ValueError(
-            "only a network with a mask, without time, labels and order runs in the page, but "
-            f"{config} came"
+            "only a network with a mask and learned places, without time, labels and order runs "
+            f"in the page, but {config} came"
         )
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then overwritten
         plain = TokenTransformer(replace(config, dropout=0.0))
@@ -117,7 +118,9 @@ def _linear(network: TokenTransformer) -> Iterator[nn.Linear]:
 
 
 def _matrices(network: TokenTransformer) -> Iterator[Tensor]:
-    yield from (network.token.weight, network.place)
+    yield network.token.weight
+    if network.place is not None:
+        yield network.place
     yield from (layer.weight for layer in _linear(network))
 
 
