@@ -6,12 +6,12 @@ characters, each by itself: bits a character, of the flow the bound. `reader` is
 transformer, of the same size and minutes, whose places see only what stands before them. Of 200
 windows that each writes: the share of words within them that the training text has, beside that of
 the held-out windows. n-grams, tuned on the last tenth of the training text, see the same windows.
-`flow-noise` is a flow whose places begin as small noise instead of as sines and cosines. Rows that
-the result holds are not made again.
+Both networks are rotary; `flow-places` is a flow that is told places instead of distances. Rows
+that the result holds are not made again.
 
     python benchmarks/text.py ngrams
     python benchmarks/text.py flow reader --minutes 10 --seeds 0 1 2
-    python benchmarks/text.py flow flow-noise --minutes 2
+    python benchmarks/text.py flow flow-places --minutes 2
 
 CPU minutes of one thread; the file is downloaded, or is in --data-dir.
 """
@@ -47,8 +47,8 @@ FILE = RemoteFile(
     ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
 )
 LENGTH, TOKENS, HELD_OUT = 64, 65, 0.1
-NETWORK = {"width": 128, "depth": 4, "heads": 4}
-TRAINING = {"batch_size": 32, "lr": 2e-3, "warmup": 100}
+NETWORK = {"width": 96, "depth": 4, "heads": 4}
+TRAINING = {"batch_size": 32, "lr": 4e-3, "warmup": 100}
 ORDERS, DISCOUNTS = (2, 3, 4, 5, 6), (0.5, 0.6, 0.7, 0.8, 0.9)
 PATH = MixturePath(TOKENS)
 WRITTEN, STEPS, DRAWS = 200, (8, 32, 128), 5
@@ -119,15 +119,13 @@ def trained(
     seed: int,
     *,
     causal: bool = False,
-    noise: float = 0.0,
+    rotary: bool = True,
 ) -> tuple[TokenTransformer, dict[str, Any]]:
-    config = TokenTransformerConfig(TOKENS, LENGTH, causal=causal, **NETWORK)
+    config = TokenTransformerConfig(TOKENS, LENGTH, causal=causal, rotary=rotary, **NETWORK)
 
     def run(steps: int) -> TokenTransformer:
         torch.manual_seed(seed)
         net = TokenTransformer(config)
-        if noise:
-            torch.nn.init.normal_(net.place, std=noise)
         return minimise(
             net, text.windows, loss, steps=steps, seed=seed, progress=False,
             **TRAINING | {"warmup": min(TRAINING["warmup"], steps // 2)},
@@ -135,12 +133,17 @@ def trained(
 
     steps, start = steps_within(run, minutes), time.process_time()
     net = run(steps)
-    about = {"steps": steps, "cpu_seconds": round(time.process_time() - start)}
-    return net, about | {"weights": sum(p.numel() for p in net.parameters())}
+    return net, {
+        "steps": steps,
+        "cpu_seconds": round(time.process_time() - start),
+        "weights": sum(p.numel() for p in net.parameters()),
+        **NETWORK,
+        **TRAINING,
+    }
 
 
-def flow(text: Text, minutes: float, seed: int, noise: float = 0.0) -> dict[str, Any]:
-    net, about = trained(text, bits_loss(PATH), minutes, seed, noise=noise)
+def flow(text: Text, minutes: float, seed: int, rotary: bool = True) -> dict[str, Any]:
+    net, about = trained(text, bits_loss(PATH), minutes, seed, rotary=rotary)
     with torch.no_grad():
         bits = torch.cat(
             [bits_bound(net, x, PATH, draws=DRAWS, seed=0) for x in text.held_out.split(256)]
@@ -164,7 +167,7 @@ def reader(text: Text, minutes: float, seed: int) -> dict[str, Any]:
 
 MODELS: dict[str, Callable[..., dict[str, Any]]] = {
     "flow": flow,
-    "flow-noise": partial(flow, noise=0.02),
+    "flow-places": partial(flow, rotary=False),
     "reader": reader,
 }
 
@@ -202,7 +205,7 @@ def main() -> None:
         if is_recorded(options.out, key):
             return
         row = key | rounded(make()) | {"machine": processor(), "versions": versions("fmtutor")}
-        result = {"length": LENGTH, "network": NETWORK, "training": TRAINING, "written": WRITTEN}
+        result = {"length": LENGTH, "written": WRITTEN}
         result |= {"known_held_out": rounded(text.known(text.held_out))} | recorded(options.out)
         result["rows"].append(row)
         options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
