@@ -12,6 +12,7 @@ that the result holds are not made again.
     python benchmarks/text.py ngrams
     python benchmarks/text.py flow reader --minutes 10 --seeds 0 1 2
     python benchmarks/text.py flow flow-places --minutes 2
+    python benchmarks/text.py reader --minutes 0.5
 
 CPU minutes of one thread; the file is downloaded, or is in --data-dir.
 """
