@@ -327,7 +327,7 @@ def rests(figure):
 def drag(knob, right, down):
     """Drag a point (a locator) by so many pixels, as a hand would, and wait until that is drawn."""
     page = knob.page
-    figure = page.locator(".fm-figure").filter(has=knob)
+    figure = knob.locator("xpath=ancestor::*[contains(@class, 'fm-figure')]")
     # A point that is still on its way to where it was last moved would be missed.
     settled(figure)
     box = knob.bounding_box()
