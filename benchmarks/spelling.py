@@ -3,12 +3,14 @@
 Both see the same words and are judged by the same that were kept back: bits a word (of a flow the
 bound), then of 5,000 words that each writes how many are words, for their lengths; how many are
 malformed (a letter behind a blank); how their lengths and pairs of letters differ from those of the
-words; how many of the real ones were seen in training. Rows that the result holds are not made
-again. With `--ship` the network of seed 0 goes into the package.
+words; how many of the real ones were seen in training. A flow writes in several numbers of steps,
+and one letter at a time in a random order ("order"). Rows that the result holds are not made again.
+With `--ship` the network of seed 0 goes into the package.
 
     python benchmarks/spelling.py ngrams
     python benchmarks/spelling.py flow --minutes 2 --seeds 0 1 2
     python benchmarks/spelling.py flow --minutes 10 --ship
+    python benchmarks/spelling.py flow --minutes 30 --width 96 --seeds 0 1 2
 
 CPU minutes of one thread.
 """
@@ -21,6 +23,7 @@ import math
 import statistics
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from ngrams import NGram
 from torch import Tensor
 
 from fmtutor import minimise
-from fmtutor.jumps import bits_bound, bits_loss, sample_tokens
+from fmtutor.jumps import bits_bound, bits_loss, sample_in_random_order, sample_tokens
 from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
 from fmtutor.paths import MixturePath
 from fmtutor.words import LENGTH, TOKENS, Words, as_words, english_words, save_speller
@@ -132,13 +135,14 @@ def ngram_rows(train: list[str], test: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def flow_row(minutes: float, seed: int, words: Words, ship: bool) -> dict[str, Any]:
+def flow_row(minutes: float, width: int, seed: int, words: Words, ship: bool) -> dict[str, Any]:
     train, test = words
+    description = replace(DESCRIPTION, width=width)
 
     def run(steps: int) -> TokenTransformer:
         torch.manual_seed(seed)
         settings = {"batch_size": BATCH, "lr": LR, "seed": seed, "progress": False}
-        model = TokenTransformer(DESCRIPTION)
+        model = TokenTransformer(description)
         return minimise(model, train, bits_loss(PATH), steps=steps, **settings).model
 
     steps, start = steps_within(run, minutes), time.process_time()
@@ -148,21 +152,23 @@ def flow_row(minutes: float, seed: int, words: Words, ship: bool) -> dict[str, A
         save_speller(model)
     bits = bits_bound(model, test, PATH, draws=20, seed=0)
     every = as_words(train), as_words(test)
-    samples = {}
-    for n in STEPS:
-        x0 = PATH.noise(torch.zeros(WRITTEN, LENGTH, dtype=torch.long))
-        tokens = sample_tokens(model, x0, PATH, steps=n, seed=0)
-        samples[str(n)] = judged(as_words(tokens), *every)
+    x0 = PATH.noise(torch.zeros(WRITTEN, LENGTH, dtype=torch.long))
+    samples = {
+        str(n): judged(as_words(sample_tokens(model, x0, PATH, steps=n, seed=0)), *every)
+        for n in STEPS
+    }
+    in_order = sample_in_random_order(model, x0, PATH, seed=0)
     return {
         "model": "flow",
         "minutes": minutes,
+        "width": width,
         "seed": seed,
         "steps": steps,
         "weights": sum(p.numel() for p in model.parameters()),
         "cpu_seconds": round(seconds),
         "bits": bits.mean().item(),
         "bits_error": (bits.std() / len(bits) ** 0.5).item(),
-        "samples": samples,
+        "samples": samples | {"order": judged(as_words(in_order), *every)},
     }
 
 
@@ -170,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=["ngrams", "flow"])
     parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--width", type=int, default=DESCRIPTION.width)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--ship", action="store_true", help="store the network of seed 0")
     options = parser.parse_args()
@@ -188,9 +195,9 @@ def main() -> None:
             keep(*ngram_rows(*map(as_words, words)))
         return
     for seed in options.seeds:
-        key = {"model": "flow", "minutes": options.minutes, "seed": seed}
+        key = {"model": "flow", "minutes": options.minutes, "width": options.width, "seed": seed}
         if not is_recorded(OUT, key):
-            row = flow_row(options.minutes, seed, words, options.ship)
+            row = flow_row(options.minutes, options.width, seed, words, options.ship)
             keep(row)
             print(row, flush=True)
 

@@ -1,7 +1,8 @@
 """Sampling tokens: a chain that jumps, where points flow.
 
 In a short step a token stays or is drawn anew, each by itself, from what the network believes that
-the data's token is. From masks, that the tokens of a step do not see each other is the only error.
+the data's token is. From masks, that the tokens of a step do not see each other is the only error;
+one at a time in a random order, they have none.
 
 Chapter: discrete
 """
@@ -15,7 +16,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fmtutor.checking import as_generator, check_callable, check_cond, check_points
+from fmtutor.checking import (
+    as_generator,
+    check_callable,
+    check_cond,
+    check_count,
+    check_points,
+)
 from fmtutor.notation import Field, PathSample, conditioned
 from fmtutor.paths import MixturePath
 from fmtutor.paths.discrete import check_tokens
@@ -23,7 +30,7 @@ from fmtutor.solvers import time_grid
 
 __all__ = [
     "bits_bound", "bits_loss", "cross_entropy", "draw", "jump_kernel", "only_masked",
-    "sample_tokens",
+    "sample_in_random_order", "sample_tokens",
 ]  # fmt: skip
 
 IGNORED = -100  # the target that torch's cross-entropy leaves out
@@ -210,6 +217,70 @@ def sample_tokens(
     return torch.stack(passed) if return_path else passed[-1]
 
 
+@torch.no_grad()
+def sample_in_random_order(
+    logits: Field,
+    x0: Tensor,
+    path: MixturePath,
+    *,
+    cond: Tensor | Sequence[Tensor] = (),
+    calls: int | None = None,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Unmask tokens in a uniformly random order, as many at each call of the network.
+
+    With a call for each mask the law is that of the chain in continuous time, and with the exact
+    posterior that of the data. With fewer, tokens of one call do not see each other.
+
+    Args:
+        logits: The network, called as `logits(x, t, *cond)`, `[b n]` to `[b n tokens]`, at the time
+            at which the path has that share of masks.
+        x0: Tokens `[b n]`, with masks where something is to be written; others stay.
+        path: The path of the training, with a mask.
+        cond: Conditions, tensors `[b ...]`, or a single one.
+        calls: Number of calls, as many as a sequence has masks if not given.
+        seed: Seed of the order and the tokens.
+        generator: Their generator, instead of a seed.
+
+    Returns:
+        Tokens `[b n]` without masks.
+
+    Raises:
+        TypeError: If tokens are not int64.
+        ValueError: If the path has no mask, tokens are out of range, or shapes do not fit.
+
+    Equation: eq-discrete-bits
+    Reference: zheng2025
+
+    Example:
+        >>> from fmtutor.paths import MixturePath
+        >>> def repeats(x, t):  # sure that all tokens are those that it sees
+        ...     seen = torch.nn.functional.one_hot(x, 4)[..., :3].sum(1, keepdim=True)
+        ...     return (99.0 * seen).expand(-1, x.shape[1], -1)
+        >>> sample_in_random_order(repeats, torch.tensor([[3, 3, 3, 1]]), MixturePath(3))
+        tensor([[1, 1, 1, 1]])
+    """
+    _check_masked(path)
+    check_tokens(x0, path.states, "x0")
+    check_callable("logits", logits, "a network logits(x, t, *cond)")
+    if calls is not None:
+        check_count("calls", calls)
+    cond = check_cond(cond, len(x0))
+    g = as_generator(seed, device=x0.device) if generator is None else generator
+    field, x, hidden = conditioned(logits, *cond), x0, x0 == path.tokens
+    masks = hidden.sum(1, keepdim=True)
+    order = torch.rand(x0.shape, generator=g, dtype=torch.float64, device=x0.device)
+    rank = order.where(hidden, 2.0).argsort(1).argsort(1)  # among the masks, then the others
+    calls = int(masks.max()) if calls is None else calls
+    for k in range(calls):
+        written, after = masks * k // calls, masks * (k + 1) // calls
+        t = path.schedule.time_of(1 - (masks - written).squeeze(1).float() / x.shape[1])
+        token = draw(path.posterior(field(x, t), x), g)
+        x = torch.where(hidden & (written <= rank) & (rank < after), token, x)
+    return x
+
+
 def _held(fixed: Tensor | None, x0: Tensor, path: MixturePath) -> Tensor:
     if fixed is None:
         return torch.zeros_like(x0, dtype=torch.bool)
@@ -305,7 +376,7 @@ def _check_masked(path: MixturePath, x1: Tensor | None = None) -> None:
     if x1 is not None:
         check_tokens(x1, path.tokens, "x1")
     if not path.masked:
-        raise ValueError("the bound is that of a masked path, but its source is uniform")
+        raise ValueError("the path must be a masked one, but its source is uniform")
 
 
 def _bits(

@@ -14,6 +14,7 @@ from fmtutor.jumps import (
     draw,
     jump_kernel,
     only_masked,
+    sample_in_random_order,
     sample_tokens,
 )
 from fmtutor.paths import MixturePath, Power
@@ -104,6 +105,68 @@ def test_the_seed_decides_the_chain():
     assert not torch.equal(first, other)
     g = torch.Generator().manual_seed(0)
     assert torch.equal(sample_tokens(undecided, X0, PATH, steps=3, generator=g), first)
+
+
+def test_in_a_random_order_the_samples_have_the_law_of_the_data():
+    g = torch.Generator().manual_seed(0)
+    law = FiniteLaw(torch.rand(4, 4, 4, generator=g, dtype=torch.float64) ** 3)
+    x0 = PATH.noise(torch.zeros(100_000, 3, dtype=torch.long))
+    cells = law.table.flatten() * len(x0)
+    squares = {}
+    for calls in (3, 9, 2):
+        x = sample_in_random_order(law.posterior(PATH), x0, PATH, calls=calls, seed=1)
+        found = torch.bincount(x @ torch.tensor([16, 4, 1]), minlength=64)
+        squares[calls] = ((found - cells) ** 2 / cells).sum().item()  # 63 ± 11.2
+    assert 25 < squares[3] < 105
+    assert 25 < squares[9] < 105
+    assert squares[2] > 200  # two of three tokens do not see each other
+
+
+def test_each_call_writes_as_many_and_any_place_may_be_the_first():
+    seen = []
+
+    def logits(x, t, label):
+        seen.append((x == 4, t, label))
+        return torch.zeros(*x.shape, 4)
+
+    x0 = PATH.noise(torch.zeros(4000, 5, dtype=torch.long))
+    x0[::2, 1] = 2
+    label = torch.arange(4000)
+    path = MixturePath(4, schedule=Power(2.0))
+    x = sample_in_random_order(logits, x0, path, cond=label, calls=3, seed=0)
+    assert (x[::2, 1] == 2).all()
+    assert x.max() < 4
+    hidden, times, labels = zip(*seen, strict=True)
+    counts = [torch.unique(h.sum(1)[k::2]).tolist() for h in hidden for k in (0, 1)]
+    assert counts == [[4], [5], [3], [4], [2], [2]]
+    shares = [1 - h.double().mean(1) for h in hidden]
+    torch.testing.assert_close(torch.stack(times).double() ** 2, torch.stack(shares))
+    assert all(torch.equal(told, label) for told in labels)
+    first = (hidden[0] & ~hidden[1]).double()
+    torch.testing.assert_close(
+        first[1::2].mean(0), torch.full((5,), 0.2).double(), atol=0.03, rtol=0
+    )
+    torch.testing.assert_close(
+        first[::2].mean(0), torch.tensor([0.25, 0, 0.25, 0.25, 0.25]).double(), atol=0.03, rtol=0
+    )
+
+
+def test_a_call_for_each_mask_if_nothing_is_said():
+    asked = []
+
+    def logits(x, t):
+        asked.append((x == 4).sum(1).tolist())
+        return torch.zeros(*x.shape, 4)
+
+    x0 = torch.tensor([[4, 4, 4], [4, 1, 4], [0, 1, 2]])
+    x = sample_in_random_order(logits, x0, PATH, seed=0)
+    assert asked == [[3, 2, 0], [2, 2, 0], [1, 1, 0]]
+    assert x[1, 1] == 1
+    assert x[2].tolist() == [0, 1, 2]
+    assert torch.equal(sample_in_random_order(logits, x0[2:], PATH), x0[2:])
+    first, same, other = (sample_in_random_order(undecided, X0, PATH, seed=s) for s in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
 
 
 def test_the_network_is_asked_for_a_time_for_each_sequence_and_told_conditions():
@@ -254,9 +317,19 @@ def test_bad_input_is_refused(change, error, message):
     [
         (lambda: cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 4).long()), "logits must have"),
         (lambda: bits_bound(undecided, X0, PATH), "x1 must hold tokens 0, ..., 3, but 4 came"),
-        (lambda: bits_bound(undecided, X0, MixturePath(5, masked=False)), "that of a masked path"),
+        (lambda: bits_bound(undecided, X0, MixturePath(5, masked=False)), "must be a masked one"),
         (lambda: bits_loss(PATH)(undecided, X0), "x1 must hold tokens 0, ..., 3, but 4 came"),
-        (lambda: bits_loss(MixturePath(5, masked=False)), "that of a masked path"),
+        (lambda: bits_loss(MixturePath(5, masked=False)), "must be a masked one"),
+        (
+            lambda: sample_in_random_order(undecided, X0, MixturePath(5, masked=False)),
+            "must be a masked one",
+        ),
+        (lambda: sample_in_random_order(undecided, X0 + 1, PATH), "x0 must hold tokens 0, ..., 4"),
+        (lambda: sample_in_random_order(undecided, X0, PATH, calls=0), "calls must be at least 1"),
+        (
+            lambda: sample_in_random_order(lambda x, t: torch.zeros(6, 3, 5), X0, PATH),
+            "logits must have shape",
+        ),
         (lambda: draw(torch.full((1, 2), math.nan)), "p must be finite"),
         (lambda: jump_kernel(PATH, X0, torch.zeros(6, 3, 4), 0.5, 0.5), "times must rise within"),
     ],
