@@ -29,8 +29,8 @@ from fmtutor.paths.discrete import check_tokens
 from fmtutor.solvers import time_grid
 
 __all__ = [
-    "bits_bound", "bits_loss", "cross_entropy", "draw", "jump_kernel", "only_masked",
-    "sample_in_random_order", "sample_tokens",
+    "bits_bound", "bits_loss", "bits_of_orders", "cross_entropy", "draw", "jump_kernel",
+    "only_masked", "sample_in_random_order", "sample_tokens",
 ]  # fmt: skip
 
 IGNORED = -100  # the target that torch's cross-entropy leaves out
@@ -335,6 +335,58 @@ def bits_bound(
     return total / draws
 
 
+@torch.no_grad()
+def bits_of_orders(
+    logits: Field,
+    x1: Tensor,
+    path: MixturePath,
+    *,
+    cond: Tensor | Sequence[Tensor] = (),
+    orders: int = 16,
+    seed: int | None = None,
+) -> Tensor:
+    """Return −log₂ of the mean of p(x1|σ) over random orders σ of writing, `[b]`, of a masked path.
+
+    Its expectation is an upper bound of −log₂ p(x1), too: that of `bits_bound` for a single order,
+    lower the more there are, and −log₂ p(x1) in the limit. Each order takes a call of the network
+    for each token.
+
+    Args:
+        logits: The network, called as `sample_in_random_order` calls it.
+        x1: Data `[b n]`.
+        path: The path, with a mask.
+        cond: Conditions, tensors `[b ...]`, or a single one.
+        orders: Number of orders for each sequence.
+        seed: Seed of the orders.
+
+    Raises:
+        ValueError: If the path has no mask, tokens are out of range, or orders is below 1.
+
+    Equation: eq-discrete-orders
+    Reference: burda2016
+
+    Example:
+        >>> from fmtutor.paths import MixturePath
+        >>> x1 = torch.tensor([[3, 1, 0]])
+        >>> bits_of_orders(lambda x, t: torch.zeros(*x.shape, 4), x1, MixturePath(4), orders=2)
+        tensor([6.], dtype=torch.float64)
+    """
+    _check_masked(path, x1)
+    cond, g = check_cond(cond, len(x1)), as_generator(seed, device=x1.device)
+    field, n, nats = conditioned(logits, *cond), x1.shape[1], []
+    for _ in range(check_count("orders", orders)):
+        rank = torch.rand(x1.shape, generator=g, device=x1.device).argsort(1).argsort(1)
+        of_order = torch.zeros(len(x1), dtype=torch.float64, device=x1.device)
+        for k in range(n):
+            xt = torch.where(rank >= k, path.tokens, x1)
+            t = path.schedule.time_of(torch.full((len(x1),), k / n, device=x1.device))
+            told = _nats(field(xt, t), x1)
+            of_order += torch.where(rank == k, told, 0.0).sum(1)
+        nats.append(of_order)
+    found: Tensor = -torch.logsumexp(-torch.stack(nats), 0) + math.log(orders)
+    return found / math.log(2)
+
+
 def bits_loss(path: MixturePath) -> Callable[..., Tensor]:
     """Return the mean of `bits_bound` as a loss of a batch, 0-d, for `minimise`.
 
@@ -394,6 +446,10 @@ def _bits(
     hidden = rank < m.unsqueeze(1)
     xt = torch.where(hidden, path.tokens, x1)
     t = path.schedule.time_of(1 - m.float() / n)
-    told = logits(xt, t, *cond).double().log_softmax(-1)
-    nats = -told.gather(-1, x1.unsqueeze(-1)).squeeze(-1)
+    nats = _nats(logits(xt, t, *cond), x1)
     return n / m * torch.where(hidden, nats, 0.0).sum(1) / math.log(2)
+
+
+def _nats(told: Tensor, x1: Tensor) -> Tensor:
+    """Return −log p of each token `[b n]` by logits `[b n tokens]`, float64."""
+    return -told.double().log_softmax(-1).gather(-1, x1.unsqueeze(-1)).squeeze(-1)

@@ -10,6 +10,7 @@ from fmtutor.finite_law import FiniteLaw
 from fmtutor.jumps import (
     bits_bound,
     bits_loss,
+    bits_of_orders,
     cross_entropy,
     draw,
     jump_kernel,
@@ -249,6 +250,52 @@ def test_the_bound_in_bits_is_reached_by_the_true_posterior(schedule):
     assert (many - exact[:200]).abs().mean() < 0.35 * (bits - exact)[:200].abs().mean()
 
 
+def test_by_the_true_posterior_every_order_gives_the_bits():
+    g = torch.Generator().manual_seed(0)
+    law = FiniteLaw(torch.rand(4, 4, 4, generator=g, dtype=torch.float64) ** 3)
+    x1 = law.sample(200, generator=g)
+    for orders in (1, 3):
+        bits = bits_of_orders(law.posterior(PATH), x1, PATH, orders=orders, seed=1)
+        torch.testing.assert_close(bits, -law.table[tuple(x1.T)].log2(), rtol=0, atol=1e-9)
+
+
+def test_many_orders_give_the_bits_of_what_is_drawn():
+    law, path = FiniteLaw(torch.tensor([[0.5, 0.1], [0.1, 0.3]])), MixturePath(2)
+
+    def net(x, t):  # the two orders of writing disagree
+        wrong = (x[:, :1] == 2) & (x[:, 1:] != 2)
+        return law.posterior(path)(x, t) + wrong.unsqueeze(2) * torch.tensor([0.0, 3.0])
+
+    x0 = path.noise(torch.zeros(400_000, 2, dtype=torch.long))
+    drawn = sample_in_random_order(net, x0, path, seed=0)
+    shares = torch.bincount(drawn @ torch.tensor([2, 1]), minlength=4) / len(drawn)
+    x1 = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    many = bits_of_orders(net, x1, path, orders=4000, seed=0)
+    torch.testing.assert_close((-many * math.log(2)).exp().float(), shares, rtol=0, atol=0.01)
+    data = law.sample(20_000, generator=torch.Generator().manual_seed(0))
+    one, two = (bits_of_orders(net, data, path, orders=k, seed=1).mean() for k in (1, 2))
+    bound = bits_bound(net, data, path, draws=20, seed=0).mean()
+    assert one.item() == pytest.approx(bound.item(), rel=0.01)
+    limit = many[data @ torch.tensor([2, 1])].mean()
+    assert limit + 0.01 < two < one - 0.01
+
+
+def test_orders_are_told_the_share_of_masks_and_conditions():
+    seen = []
+
+    def logits(x, t, label):
+        seen.append(((x != 4).double().mean(1).tolist(), (t**2).tolist(), label.tolist()))
+        return torch.zeros(*x.shape, 4)
+
+    path, x1 = MixturePath(4, schedule=Power(2.0)), torch.tensor([[0, 1, 2, 3]])
+    bits = bits_of_orders(logits, x1, path, cond=torch.tensor([7]), orders=1, seed=0)
+    assert bits.item() == pytest.approx(8)
+    for k, (shares, times, label) in enumerate(seen):
+        assert shares == [k / 4]
+        assert times == pytest.approx(shares)
+        assert label == [7]
+
+
 def test_the_bound_of_a_wrong_network_is_larger_by_its_error():
     law = FiniteLaw(torch.tensor([0.1, 0.2, 0.3, 0.4]))
     x1 = law.sample(100_000, generator=torch.Generator().manual_seed(0))
@@ -318,6 +365,11 @@ def test_bad_input_is_refused(change, error, message):
         (lambda: cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 4).long()), "logits must have"),
         (lambda: bits_bound(undecided, X0, PATH), "x1 must hold tokens 0, ..., 3, but 4 came"),
         (lambda: bits_bound(undecided, X0, MixturePath(5, masked=False)), "must be a masked one"),
+        (lambda: bits_of_orders(undecided, X0, PATH), "x1 must hold tokens 0, ..., 3, but 4 came"),
+        (
+            lambda: bits_of_orders(undecided, torch.zeros(2, 3).long(), PATH, orders=0),
+            "orders must be at least 1, but 0 came",
+        ),
         (lambda: bits_loss(PATH)(undecided, X0), "x1 must hold tokens 0, ..., 3, but 4 came"),
         (lambda: bits_loss(MixturePath(5, masked=False)), "must be a masked one"),
         (
