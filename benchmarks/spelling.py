@@ -10,7 +10,6 @@ into the package.
 
     python benchmarks/spelling.py ngrams
     python benchmarks/spelling.py flow --minutes 2 --seeds 0 1 2
-    python benchmarks/spelling.py flow --minutes 10
     python benchmarks/spelling.py flow --minutes 30 --seeds 0 1 2 --ship
 
 CPU minutes of one thread.
