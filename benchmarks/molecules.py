@@ -13,7 +13,7 @@ the package, so that the chapter draws from it. Rows that the result holds are n
     python benchmarks/molecules.py lj13 --minutes 20
     python benchmarks/molecules.py lj13 --minutes 60
 
-Some rows are from fewer samples, which are seen too often: `--samples 100000`.
+Some rows are from fewer samples: `--samples 100000`.
 
 Beside its training a row takes two minutes of one core for DW4, four for butane, twenty for lj13.
 """
