@@ -90,10 +90,10 @@ def butane(seed: int, samples: int) -> Tensor:
     return Butane().sample(samples, seed=seed)
 
 
-WIDTH = 32
-DW4 = {"particles": 4, "dim": 2, "depth": 3}
-ATOMS = {"particles": 13, "dim": 3, "depth": 3}
-CHAIN = {"particles": 4, "dim": 3, "kinds": (0, 1, 2, 3), "depth": 3}
+WIDTH, DEPTH = 32, 3
+DW4 = {"particles": 4, "dim": 2}
+ATOMS = {"particles": 13, "dim": 3}
+CHAIN = {"particles": 4, "dim": 3, "kinds": (0, 1, 2, 3)}
 FAST, SLOW = {"batch_size": 128, "lr": 6e-3}, {"batch_size": 256, "lr": 3e-3}
 MANY = {"batch_size": 128, "lr": 3e-3}
 ALIKE = aligned(rounds=2, mirrors=True)
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--width", type=int, default=WIDTH, help="of the network")
+    parser.add_argument("--depth", type=int, default=DEPTH, help="of the network")
     parser.add_argument("--samples", type=int, default=400_000, help="to train on")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--ship", action="store_true", help="store the network of seed 0")
@@ -184,14 +185,15 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options.systems:
         system = SYSTEMS[name]
-        system = system._replace(network=system.network | {"width": options.width})
+        shape = {"width": options.width, "depth": options.depth}
+        system = system._replace(network=system.network | shape)
         data, held = system.data(0, options.samples), system.data(1, HELD_OUT)
         order = torch.randperm(len(held), generator=torch.Generator().manual_seed(1))
         held = held[order[: system.judged]]
         unit = (data.square().sum((1, 2)).mean() / (data[0].numel() - data.shape[2])).sqrt().item()
         for seed in options.seeds:
             key = {"system": name, "minutes": options.minutes, "seed": seed}
-            key |= {"samples": options.samples, "width": options.width}
+            key |= {"samples": options.samples} | shape
             if is_recorded(options.out, key):
                 continue
             network, steps, seconds = train(system, data / unit, options.minutes, seed)

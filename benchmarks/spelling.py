@@ -45,10 +45,11 @@ from fmtutor.paths import MixturePath
 from fmtutor.words import LENGTH, TOKENS, Words, as_words, english_words, save_speller
 
 OUT = Path(__file__).parent / "results" / "spelling.json"
-ORDERS = (2, 3, 4, 5, 6)
-DISCOUNTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+ORDERS = (2, 3, 4, 5, 6, 7, 8)
+DISCOUNTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 STEPS = (1, 2, 4, 10, 32, 100)
 WRITTEN = 5000
+KEPT_BY = 50_000  # words by which the share of those that are kept is judged
 ORDERS_OF_WRITING = 16
 ALPHABET = "abcdefghijklmnopqrstuvwxyz$"  # the last is the end of a word
 PATH = MixturePath(TOKENS)
@@ -67,11 +68,12 @@ class Speller(NGram):
     def word_bits(self, word: str) -> float:
         return self.bits(self.start + word + "$")
 
-    def write(self, count: int, seed: int) -> list[str]:
-        """Return words of 2 to 10 letters; others are drawn again."""
-        g, written = torch.Generator().manual_seed(seed), []
+    def write(self, count: int, seed: int) -> tuple[list[str], float]:
+        """Return words of 2 to 10 letters, and the share that they are of all that came."""
+        g, written, tried = torch.Generator().manual_seed(seed), [], 0
         laws: dict[str, Tensor] = {}
         while len(written) < count:
+            tried += 1
             text = self.start
             while not text.endswith("$") and len(text) < LENGTH + self.order:
                 context = text[len(text) - self.order + 1 :]
@@ -81,7 +83,7 @@ class Speller(NGram):
             word = text.strip("^$")
             if text.endswith("$") and 2 <= len(word) <= LENGTH:
                 written.append(word)
-        return written
+        return written, count / tried
 
 
 def judged(written: list[str], train: list[str], test: list[str]) -> dict[str, float]:
@@ -128,14 +130,17 @@ def ngram_rows(train: list[str], test: list[str]) -> list[dict[str, Any]]:
         by = {d: statistics.mean(map(Speller(judge, order, d).word_bits, tuned)) for d in DISCOUNTS}
         discount = min(by, key=by.__getitem__)
         model = Speller(train, order, discount)
-        bits = [model.word_bits(word) for word in test]
+        written, kept = model.write(KEPT_BY, 0)
+        # Given that the word has 2 to 10 letters, as all that it is asked for have.
+        bits = [model.word_bits(word) + math.log2(kept) for word in test]
         rows.append(
             {
                 "model": f"{order}-gram",
                 "discount": discount,
+                "kept": kept,
                 "bits": statistics.mean(bits),
                 "bits_error": statistics.stdev(bits) / len(bits) ** 0.5,
-                "samples": judged(model.write(WRITTEN, 0), train, test),
+                "samples": judged(written[:WRITTEN], train, test),
             }
         )
         print(rows[-1], flush=True)

@@ -50,7 +50,7 @@ FILE = RemoteFile(
 LENGTH, TOKENS, HELD_OUT = 64, 65, 0.1
 NETWORK = {"width": 96, "depth": 4, "heads": 4}
 TRAINING = {"batch_size": 32, "lr": 4e-3, "warmup": 100}
-ORDERS, DISCOUNTS = (2, 3, 4, 5, 6), (0.5, 0.6, 0.7, 0.8, 0.9)
+ORDERS, DISCOUNTS = (2, 3, 4, 5, 6), (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 PATH = MixturePath(TOKENS)
 WRITTEN, STEPS, DRAWS = 200, (8, 32, 128), 5
 

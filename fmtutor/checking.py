@@ -30,6 +30,7 @@ __all__ = [
     "check_positive",
     "check_same",
     "check_samples",
+    "check_tokens",
     "readable",
 ]
 
@@ -82,6 +83,24 @@ def check_points(
     if finite and readable(x) and not bool(x.isfinite().all()):
         count = int((~x.isfinite()).sum())
         raise ValueError(f"{name} must be finite, but {count} of {x.numel()} values are NaN or inf")
+
+
+def check_tokens(x: Tensor, count: int, name: str = "x") -> None:
+    """Refuse as tokens `x`, for the error `name`, what is not 0, ..., `count` − 1, int64 `[b ...]`.
+
+    Example:
+        >>> check_tokens(torch.tensor([[0, 7]]), 5)
+        Traceback (most recent call last):
+        ValueError: x must hold tokens 0, ..., 4, but 7 came
+    """
+    check_points(x, name, floating=False)
+    if x.dtype != torch.int64:
+        raise TypeError(f"{name} must be tokens of dtype int64, but {x.dtype} came")
+    if readable(x):
+        low, high = int(x.min()), int(x.max())
+        if low < 0 or high >= count:
+            worst = low if low < 0 else high
+            raise ValueError(f"{name} must hold tokens 0, ..., {count - 1}, but {worst} came")
 
 
 def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:

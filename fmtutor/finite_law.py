@@ -11,11 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_points
+from fmtutor.checking import check_points, check_tokens
 from fmtutor.jumps import draw, jump_kernel
 from fmtutor.notation import Field, Time
 from fmtutor.paths import MixturePath
-from fmtutor.paths.discrete import check_tokens
 
 __all__ = ["FiniteLaw", "product_of_marginals", "total_variation"]
 

@@ -22,10 +22,11 @@ from fmtutor.checking import (
     check_cond,
     check_count,
     check_points,
+    check_tokens,
+    readable,
 )
 from fmtutor.notation import Field, PathSample, conditioned
 from fmtutor.paths import MixturePath
-from fmtutor.paths.discrete import check_tokens
 from fmtutor.solvers import time_grid
 
 __all__ = [
@@ -65,18 +66,22 @@ def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def only_masked(mask: int) -> Callable[[PathSample], Tensor]:
-    """Return the target that asks for the data's token where there is a `mask`, a `Target`.
+def only_masked(path: MixturePath) -> Callable[[PathSample], Tensor]:
+    """Return the target that asks for the data's token where `path` has left a mask, a `Target`.
+
+    Raises:
+        ValueError: If the path has no mask.
 
     Example:
         >>> from fmtutor.paths import MixturePath
         >>> path, x1 = MixturePath(5), torch.tensor([[3, 1, 4]])
-        >>> only_masked(5)(path.sample(path.noise(x1), x1, 0.0))
+        >>> only_masked(path)(path.sample(path.noise(x1), x1, 0.0))
         tensor([[3, 1, 4]])
     """
+    _check_masked(path)
 
     def target(s: PathSample) -> Tensor:
-        return torch.where(s.xt == mask, s.ut, IGNORED)
+        return torch.where(s.xt == path.tokens, s.ut, IGNORED)
 
     return target
 
@@ -86,11 +91,16 @@ def draw(p: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
     In float32 rare tokens would be drawn too often or never.
 
+    Raises:
+        ValueError: If a law is not finite, has a negative probability, or none above 0.
+
     Example:
         >>> draw(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         tensor([1, 0])
     """
     check_points(p, "p", finite=True)
+    if readable(p) and not bool(((p >= 0).all(-1) & (p.sum(-1) > 0)).all()):
+        raise ValueError("p must hold probabilities, but some are negative or all of a law are 0")
     steps = p.double().cumsum(-1)
     u = torch.rand(p.shape[:-1], generator=generator, dtype=torch.float64, device=p.device)
     # Never beyond the last token that has a probability, wherever rounding has put the sum.
@@ -125,10 +135,17 @@ def jump_kernel(
         renewal: The rate η at which a token is drawn anew.
 
     Raises:
-        ValueError: If there is no such method, or times do not rise.
+        TypeError: If the path is no `MixturePath`, or tokens are not int64.
+        ValueError: If there is no such method, tokens are out of range, shapes do not fit, or times
+            do not rise.
 
     Equation: eq-discrete-step
     """
+    _check_path(path)
+    check_tokens(x, path.states, "x")
+    if posterior.shape != (*x.shape, path.tokens):
+        wanted = [*x.shape, path.tokens]
+        raise ValueError(f"posterior must have shape {wanted}, but {[*posterior.shape]} came")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, but {method!r} came")
     if not 0 <= t < s <= 1:
@@ -140,7 +157,7 @@ def jump_kernel(
     if method == "exact":
         a, b = (then - now) / (1 - now), -math.expm1(-renewal * (s - t))
     else:
-        pace = path.schedule.d_kappa(ends[0]).item() / (1 - now)
+        pace = path.schedule.d_kappa(ends[0]).item() / (1 - now)  # may be infinite at 0
         a, b = min(1.0, pace * (s - t)), min(1.0, renewal * (s - t))
     p = torch.nn.functional.pad(posterior.double(), (0, path.states - path.tokens))
     here = torch.nn.functional.one_hot(x, path.states).to(p)
@@ -168,8 +185,8 @@ def sample_tokens(
     """Follow the chain from time 0 to 1: from the source's tokens to the data's.
 
     Args:
-        logits: The network, called as `logits(x, t, *cond)`, `[b n]` to `[b n tokens]`; `guided`
-            mixes two of them as it mixes velocities.
+        logits: The network, called as `logits(x, t, *cond)`, `[b n]` to `[b n tokens]`; or two of
+            them, `guided`: the law of each token is then p_cond^w p_uncond^(1 − w), scaled.
         x0: Tokens `[b n]` at the first time, as `path.noise` draws them.
         path: The path of the training.
         cond: Conditions, tensors `[b ...]`, or a single one.
@@ -200,6 +217,7 @@ def sample_tokens(
         >>> sample_tokens(lambda x, t: law.expand(*x.shape, 2), x0, path, steps=2).unique()
         tensor([1])
     """
+    _check_path(path)
     check_tokens(x0, path.states, "x0")
     check_callable("logits", logits, "a network logits(x, t, *cond)")
     cond = check_cond(cond, len(x0))
@@ -284,8 +302,9 @@ def sample_in_random_order(
 def _held(fixed: Tensor | None, x0: Tensor, path: MixturePath) -> Tensor:
     if fixed is None:
         return torch.zeros_like(x0, dtype=torch.bool)
-    if fixed.dtype != torch.bool:
-        raise TypeError(f"fixed must be of dtype bool, but {fixed.dtype} came")
+    if not isinstance(fixed, Tensor) or fixed.dtype != torch.bool:
+        came = fixed.dtype if isinstance(fixed, Tensor) else type(fixed).__name__
+        raise TypeError(f"fixed must be a tensor of dtype bool, but {came} came")
     if fixed.shape not in (x0.shape, x0.shape[1:]):
         raise ValueError(
             f"fixed must have shape {[*x0.shape]} or {[*x0.shape[1:]]}, but {[*fixed.shape]} came"
@@ -321,12 +340,14 @@ def bits_bound(
         seed: Seed of the draws.
 
     Raises:
-        ValueError: If the path has no mask, or tokens are out of range.
+        ValueError: If the path has no mask, tokens are out of range, draws is below 1, or the
+            logits are not `[b n tokens]`.
 
     Equation: eq-discrete-bits
     Reference: sahoo2024
     """
     _check_masked(path, x1)
+    draws = check_count("draws", draws)
     cond, g = check_cond(cond, len(x1)), as_generator(seed, device=x1.device)
     total = torch.zeros(len(x1), dtype=torch.float64, device=x1.device)
     start = torch.rand(len(x1), generator=g, dtype=torch.float64, device=x1.device)
@@ -360,7 +381,8 @@ def bits_of_orders(
         seed: Seed of the orders.
 
     Raises:
-        ValueError: If the path has no mask, tokens are out of range, or orders is below 1.
+        ValueError: If the path has no mask, tokens are out of range, orders is below 1, or the
+            logits are not `[b n tokens]`.
 
     Equation: eq-discrete-orders
     Reference: burda2016
@@ -380,7 +402,7 @@ def bits_of_orders(
         for k in range(n):
             xt = torch.where(rank >= k, path.tokens, x1)
             t = path.schedule.time_of(torch.full((len(x1),), k / n, device=x1.device))
-            told = _nats(field(xt, t), x1)
+            told = _nats(field(xt, t), x1, path)
             of_order += torch.where(rank == k, told, 0.0).sum(1)
         nats.append(of_order)
     found: Tensor = -torch.logsumexp(-torch.stack(nats), 0) + math.log(orders)
@@ -400,7 +422,8 @@ def bits_loss(path: MixturePath) -> Callable[..., Tensor]:
         The loss, called as loss(logits, x1, *cond, generator=g).
 
     Raises:
-        ValueError: If the path has no mask; when called, if tokens are out of range.
+        ValueError: If the path has no mask; when called, if tokens are out of range, or the logits
+            are not `[b n tokens]`.
 
     Equation: eq-discrete-bits
     Reference: sahoo2024
@@ -424,9 +447,17 @@ def bits_loss(path: MixturePath) -> Callable[..., Tensor]:
     return loss
 
 
+def _check_path(path: MixturePath) -> None:
+    if not isinstance(path, MixturePath):
+        raise TypeError(f"path must be a MixturePath, but {type(path).__name__} came")
+
+
 def _check_masked(path: MixturePath, x1: Tensor | None = None) -> None:
+    _check_path(path)
     if x1 is not None:
         check_tokens(x1, path.tokens, "x1")
+        if x1.ndim != 2:
+            raise ValueError(f"x1 must have shape [b n], but {[*x1.shape]} came")
     if not path.masked:
         raise ValueError("the path must be a masked one, but its source is uniform")
 
@@ -446,10 +477,13 @@ def _bits(
     hidden = rank < m.unsqueeze(1)
     xt = torch.where(hidden, path.tokens, x1)
     t = path.schedule.time_of(1 - m.float() / n)
-    nats = _nats(logits(xt, t, *cond), x1)
+    nats = _nats(logits(xt, t, *cond), x1, path)
     return n / m * torch.where(hidden, nats, 0.0).sum(1) / math.log(2)
 
 
-def _nats(told: Tensor, x1: Tensor) -> Tensor:
+def _nats(told: Tensor, x1: Tensor, path: MixturePath) -> Tensor:
     """Return −log p of each token `[b n]` by logits `[b n tokens]`, float64."""
+    if told.shape != (*x1.shape, path.tokens):
+        wanted = [*x1.shape, path.tokens]
+        raise ValueError(f"logits must have shape {wanted}, but {[*told.shape]} came")
     return -told.double().log_softmax(-1).gather(-1, x1.unsqueeze(-1)).squeeze(-1)

@@ -435,6 +435,17 @@ def equal_by_counting(k, N):
     return right / N**3
 
 
+def posterior_by_drawing(table, x, kappa):
+    """Give every pair of data the probability with which it shows what is seen."""
+    k, found = len(table), torch.zeros(2, len(table), dtype=table.dtype)
+    for data in itertools.product(range(k), repeat=2):
+        p = table[data]
+        for seen, token in zip(x.tolist(), data, strict=True):
+            p = p * ((1 - kappa) / k + kappa * (seen == token))
+        found[[0, 1], list(data)] += p
+    return found / found.sum(1, keepdim=True)
+
+
 def filled(logits, given, path, steps, seed):
     x0 = given.masked_fill(given < 0, path.tokens)  # what is no mask stays by itself
     return sample_tokens(logits, x0, path, steps=steps, seed=seed)
@@ -761,6 +772,7 @@ RIGHT = {
     "sampling.grade_steps": steps_needed,
     "discrete.grade_equal_share": equal_by_counting,
     "discrete.grade_fill": filled,
+    "discrete.grade_posterior": posterior_by_drawing,
     "discrete.grade_rate": rates_by_hand,
     "policies.grade_best": best_by_counting,
     "policies.grade_expectile": expectile_by_bisection,

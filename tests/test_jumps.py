@@ -34,6 +34,11 @@ def undecided(x, t):
     return torch.zeros(*x.shape, 4)
 
 
+def one_more(x, t):
+    """A logit for the mask, too."""
+    return torch.zeros(*x.shape, 5)
+
+
 def test_rare_tokens_are_drawn_as_often_as_they_should():
     p = torch.tensor([1 - 1e-3, 1e-3 - 1e-9, 1e-9, 0.0]).expand(400_000, -1)
     counts = torch.bincount(draw(p, torch.Generator().manual_seed(0)), minlength=4)
@@ -224,7 +229,7 @@ def test_the_loss_of_the_book_takes_tokens():
         ).item()
 
     assert loss() == pytest.approx(-p[x1].log().mean().item(), rel=1e-6)
-    hidden = loss(target=only_masked(4))
+    hidden = loss(target=only_masked(PATH))
     assert hidden == pytest.approx(-p[x1].log().mean().item(), rel=0.05)
     assert hidden != pytest.approx(loss(), rel=1e-6)
 
@@ -343,11 +348,14 @@ def test_the_loss_has_a_gradient_and_takes_conditions():
         ({"steps": None, "times": [1.0, 0.0]}, ValueError, "times must rise to 1"),
         ({"method": "heun"}, ValueError, "method must be one of exact, euler, but 'heun' came"),
         ({"renewal": -1.0}, ValueError, "renewal must be at least 0 and finite, but -1.0 came"),
-        ({"fixed": torch.ones(3)}, TypeError, "fixed must be of dtype bool"),
+        ({"fixed": torch.ones(3)}, TypeError, "fixed must be a tensor of dtype bool"),
         ({"fixed": torch.ones(2, dtype=torch.bool)}, ValueError, "fixed must have shape"),
         ({"fixed": torch.ones(3, dtype=torch.bool)}, ValueError, "a fixed place holds the mask"),
         ({"logits": lambda x, t: torch.zeros(6, 3, 5)}, ValueError, "logits must have shape"),
+        ({"logits": lambda x, t: torch.full((6, 3, 4), math.nan)}, ValueError, "18 of 18 places"),
         ({"logits": 3}, TypeError, "logits"),
+        ({"path": None}, TypeError, "path must be a MixturePath, but NoneType came"),
+        ({"fixed": [True] * 3}, TypeError, "fixed must be a tensor of dtype bool, but list came"),
         ({"cond": torch.zeros(4)}, ValueError, "cond"),
     ],
 )
@@ -383,6 +391,16 @@ def test_bad_input_is_refused(change, error, message):
             "logits must have shape",
         ),
         (lambda: draw(torch.full((1, 2), math.nan)), "p must be finite"),
+        (lambda: draw(torch.tensor([[0.5, 0.5], [1.5, -0.5]])), "p must hold probabilities"),
+        (lambda: draw(torch.tensor([[0.5, 0.5], [0.0, 0.0]])), "p must hold probabilities"),
+        (lambda: jump_kernel(PATH, X0 + 1, torch.zeros(6, 3, 4), 0.0, 0.5), "x must hold tokens"),
+        (lambda: jump_kernel(PATH, X0, torch.zeros(6, 3, 5), 0.0, 0.5), "posterior must have"),
+        (lambda: only_masked(MixturePath(5, masked=False)), "must be a masked one"),
+        (lambda: bits_bound(undecided, X0 * 0, PATH, draws=0), "draws must be at least 1"),
+        (lambda: bits_bound(undecided, X0[0] * 0, PATH), r"x1 must have shape \[b n\], but \[3\]"),
+        (lambda: bits_bound(one_more, X0 * 0, PATH), r"logits must have shape \[6, 3, 4\], but"),
+        (lambda: bits_of_orders(one_more, X0 * 0, PATH), r"logits must have shape \[6, 3, 4\]"),
+        (lambda: bits_loss(PATH)(one_more, X0 * 0), r"logits must have shape \[6, 3, 4\], but"),
         (lambda: jump_kernel(PATH, X0, torch.zeros(6, 3, 4), 0.5, 0.5), "times must rise within"),
     ],
 )  # fmt: skip

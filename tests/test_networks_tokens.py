@@ -136,7 +136,7 @@ def test_it_learns_a_law():
             path=path,
             noise=path.noise,
             distance=cross_entropy,
-            target=only_masked(4),
+            target=only_masked(path),
             generator=generator,
         )
 
@@ -172,6 +172,8 @@ def test_bad_input_is_refused():
     net = TokenTransformer(CONFIG)
     with pytest.raises(TypeError, match="x must be tokens of dtype int64"):
         net(X.float(), 0.5)
+    with pytest.raises(ValueError, match=r"x must hold tokens 0, \.\.\., 4, but 5 came"):
+        net(X * 0 + 5, 0.5)
     with pytest.raises(ValueError, match=r"x must have shape \[b, 3\], but \[2, 2\] came"):
         net(X[:, :2], 0.5)
     with pytest.raises(ValueError, match="a label came to a network without"):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
+from fmtutor.checking import check_tokens
 from fmtutor.paths import CosineSchedule, MixturePath, Power
-from fmtutor.paths.discrete import check_tokens
 
 SCHEDULES = [Power(), Power(2.0), Power(0.5), CosineSchedule()]
 X1 = torch.tensor([[0, 3, 1], [2, 2, 0]])
@@ -36,6 +36,46 @@ def test_a_schedule_rises_from_0_to_1_as_its_derivative_and_inverse_say(schedule
 def test_a_schedule_that_does_not_rise_is_refused(exponent):
     with pytest.raises(ValueError, match="exponent must be positive and finite"):
         Power(exponent)
+
+
+@pytest.mark.parametrize(
+    "kappa",
+    [
+        lambda t: 1 - t,
+        lambda t: t / 2,
+        lambda t: 0.5 + t / 2,
+        lambda t: t + 0.2 * torch.sin(4 * math.pi * t),
+        lambda t: (2 * t).clamp(max=1),
+        lambda t: t + math.nan,
+    ],
+)
+def test_a_path_refuses_a_schedule_that_does_not_rise_to_one(kappa):
+    schedule = type("Own", (), {"kappa": staticmethod(kappa), "d_kappa": 0, "time_of": 0})()
+    with pytest.raises(ValueError, match="the schedule must rise from 0 to 1"):
+        MixturePath(4, schedule=schedule)
+
+
+@pytest.mark.parametrize("schedule", [Power(0.1), Power(30.0), CosineSchedule()])
+def test_a_path_takes_any_schedule_that_rises(schedule):
+    assert MixturePath(4, schedule=schedule).schedule == schedule
+
+
+@pytest.mark.parametrize("change", [{"schedule": "cosine"}, {"schedule": Power}, {"masked": 2}])
+def test_a_path_refuses_what_is_no_schedule(change):
+    with pytest.raises(TypeError, match=next(iter(change))):
+        MixturePath(4, **change)
+
+
+def test_what_is_told_of_a_token_that_is_seen_is_not_asked():
+    told = torch.full((2, 3, 4), math.nan)
+    assert torch.equal(MixturePath(4).posterior(told, X1).argmax(-1), X1)
+
+
+def test_a_rate_without_a_limit_at_the_start_is_refused():
+    path = MixturePath(4, schedule=Power(0.5))
+    with pytest.raises(ValueError, match="the rate is infinite"):
+        path.rate(X1, P, 0.0)
+    assert path.rate(X1, P, 0.1).isfinite().all()
 
 
 def test_a_mask_is_one_token_more():
@@ -136,6 +176,8 @@ P = torch.full((2, 3, 4), 0.25, dtype=torch.float64)
         (lambda p: p.rate(X1, P, 0.5, renewal=-1.0), ValueError, "renewal must be at least 0"),
         (lambda p: p.rate(X1, P, 0.5, renewal=math.inf), ValueError, "renewal must be at least 0"),
         (lambda p: p.posterior(P[0], X1), ValueError, r"logits must have shape \[2, 3, 4\]"),
+        (lambda p: p.posterior(P * math.nan, p.noise(X1)), ValueError, "logits .* at 6 of 6"),
+        (lambda p: p.posterior(P * 0 - math.inf, p.noise(X1)), ValueError, "logits .* at 6 of 6"),
         (lambda p: p.law(X1 + 1, 0.5), ValueError, "x1 must hold tokens"),
         (lambda p: check_tokens([1], 3), TypeError, "x must be a torch.Tensor"),
     ],

@@ -13,7 +13,7 @@ from fmtutor.jumps import sample_tokens
 from fmtutor.notation import Field
 from fmtutor.paths import MixturePath
 
-__all__ = ["grade_equal_share", "grade_fill", "grade_rate"]
+__all__ = ["grade_equal_share", "grade_fill", "grade_posterior", "grade_rate"]
 
 
 def _rate(
@@ -45,6 +45,56 @@ grade_rate = grader("grade_rate", Exercise(
          _rate(lambda k, d: d)),
         ("the pace depends on what is left, 1 − κ, not on what is done", _rate(lambda k, d: d / k)),
         ("how fast κ rises counts as well", _rate(lambda k, d: 1 / (1 - k))),
+    ],
+))  # fmt: skip
+
+
+def _seen(
+    agree: Callable[[int, float], float],
+    differ: Callable[[int, float], float],
+    others: bool = True,
+) -> Callable[[Tensor, Tensor, float], Tensor]:
+    def posterior_of(table: Tensor, x: Tensor, kappa: float) -> Tensor:
+        k = len(table)
+        likely = torch.full_like(table, differ(k, kappa))  # [data seen]
+        likely.fill_diagonal_(agree(k, kappa))
+        rows, columns = likely[:, x[0]].unsqueeze(1), likely[:, x[1]].unsqueeze(0)
+        both = [table * rows * columns] * 2 if others else [table * rows, table * columns]
+        return torch.stack([p.sum(1 - i) / p.sum() for i, p in enumerate(both)])
+
+    return posterior_of
+
+
+def _shown(k: int, kappa: float) -> float:
+    return kappa + (1 - kappa) / k
+
+
+def _by_chance(k: int, kappa: float) -> float:
+    return (1 - kappa) / k
+
+
+_TABLE = uniform(3, 4, 4).double() ** 3
+
+grade_posterior = grader("grade_posterior", Exercise(
+    name="posterior",
+    task="`posterior_of(table, x, kappa)`, the posterior of two tokens whose source is uniform",
+    takes="the law of the data `[k k]`, the tokens `[2]` that are seen and the number κ; returns "
+    "probabilities `[2 k]`",
+    reference=_seen(_shown, _by_chance),
+    inputs=[
+        (_TABLE, torch.tensor([0, 2]), 0.3),
+        (_TABLE, torch.tensor([3, 3]), 0.8),
+        (_TABLE.T.contiguous(), torch.tensor([1, 2]), 0.1),
+    ],
+    mistakes=[
+        ("what the other place shows tells of this one, too",
+         _seen(_shown, _by_chance, others=False)),
+        ("the source may show the data's token as well: they agree with κ + (1 − κ)/k",
+         _seen(lambda k, kappa: kappa, _by_chance)),
+        ("each other token is shown with (1 − κ)/k: the source is one of k",
+         _seen(lambda k, kappa: 1.0, lambda k, kappa: 1 - kappa)),
+        ("a token of this source is no mask: what is seen may be noise",
+         _seen(lambda k, kappa: 1.0, lambda k, kappa: 0.0)),
     ],
 ))  # fmt: skip
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fmtutor.checking import check_tokens
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.networks.transformer import Block, TransformerConfig
 from fmtutor.notation import Time, batch_label, batch_time
@@ -93,7 +94,8 @@ class TokenTransformer(nn.Module):
 
     Raises:
         TypeError: When called, if tokens are not int64.
-        ValueError: When called, if x is not `[b length]`, or labels come to a network without.
+        ValueError: When called, if x is not `[b length]`, tokens are out of range, or labels come
+            to a network without.
 
     Reference: peebles2023, sahoo2024, su2024
     """
@@ -123,8 +125,7 @@ class TokenTransformer(nn.Module):
 
     def forward(self, x: Tensor, t: Time, label: Tensor | int | None = None) -> Tensor:
         """Return logits `[b length tokens]` of tokens `[b length]`."""
-        if x.dtype != torch.int64:
-            raise TypeError(f"x must be tokens of dtype int64, but {x.dtype} came")
+        check_tokens(x, self.token.num_embeddings)
         if x.shape[1:] != (self.config.length,):
             raise ValueError(f"x must have shape [b, {self.config.length}], but {[*x.shape]} came")
         h = self.token(x)

@@ -15,10 +15,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fmtutor.checking import check_count, check_points, check_positive, check_same, readable
+from fmtutor.checking import (
+    check_count,
+    check_has,
+    check_positive,
+    check_same,
+    check_tokens,
+    readable,
+)
 from fmtutor.notation import PathSample, Time, align_time, as_time, batch_time
 
-__all__ = ["CosineSchedule", "MixturePath", "Power", "Schedule", "check_tokens"]
+__all__ = ["CosineSchedule", "MixturePath", "Power", "Schedule"]
 
 
 class Schedule(Protocol):
@@ -101,8 +108,9 @@ class MixturePath:
         schedule: The schedule κ.
 
     Raises:
-        TypeError: If tokens are not int64.
-        ValueError: If there are fewer than two of them, tokens are out of range, or shapes differ.
+        TypeError: If `masked` is no bool, the schedule none, or tokens are not int64.
+        ValueError: If there are fewer than two of them, the schedule does not rise from 0 to 1,
+            tokens are out of range, or shapes differ.
 
     Equation: eq-discrete-mixture
     Reference: gat2024
@@ -121,6 +129,16 @@ class MixturePath:
 
     def __post_init__(self) -> None:
         check_count("tokens", self.tokens, least=2)
+        if not isinstance(self.masked, bool):
+            raise TypeError(f"masked must be True or False, but {self.masked!r} came")
+        for method in ("kappa", "d_kappa", "time_of"):
+            check_has("schedule", self.schedule, method, "a schedule, such as Power()")
+        kappa = self.schedule.kappa(torch.linspace(0, 1, 101, dtype=torch.float64))
+        ends, off = kappa[[0, -1]].tolist(), 1e-6
+        if abs(ends[0]) > off or abs(ends[1] - 1) > off:
+            raise ValueError(f"the schedule must rise from 0 to 1, but from {ends[0]} to {ends[1]}")
+        if not bool((kappa.diff() >= 0).all()) or not bool((kappa[:-1] < 1).all()):
+            raise ValueError("the schedule must rise from 0 to 1, and reach 1 not before the end")
 
     @property
     def states(self) -> int:
@@ -171,10 +189,15 @@ class MixturePath:
                 f"logits must have shape {[*x.shape, self.tokens]}, but {[*logits.shape]} came"
             )
         p = logits.double().softmax(-1)
-        if not self.masked:
-            return p
-        known = torch.nn.functional.one_hot(x, self.states)[..., : self.tokens].to(p)
-        return torch.where((x == self.tokens).unsqueeze(-1), p, known)
+        if self.masked:
+            known = torch.nn.functional.one_hot(x, self.states)[..., : self.tokens].to(p)
+            p = torch.where((x == self.tokens).unsqueeze(-1), p, known)
+        if readable(p) and not bool(p.isfinite().all()):
+            raise ValueError(
+                f"logits must tell a law for each token, but at {int(p.isnan().any(-1).sum())} of "
+                f"{x.numel()} places NaN, infinity, or -infinity alone came"
+            )
+        return p
 
     def rate(self, x: Tensor, posterior: Tensor, t: Time, *, renewal: float = 0.0) -> Tensor:
         """Return the rates at which each token becomes another: what a velocity is to points.
@@ -207,26 +230,10 @@ class MixturePath:
         if readable(kappa) and not bool((kappa < 1).all()):
             raise ValueError("the rate has no limit where κ(t) = 1: stop before t = 1")
         shape = (-1, *[1] * x.ndim)
+        if readable(d_kappa) and not bool(d_kappa.isfinite().all()):
+            raise ValueError("the rate is infinite where the schedule is steep: start after t = 0")
         kappa, pace = kappa.view(shape), (d_kappa / (1 - kappa)).view(shape)
         p = torch.nn.functional.pad(posterior, (0, self.states - self.tokens))
         here = torch.nn.functional.one_hot(x, self.states).to(p)
         drawn = (1 - kappa) * self.source(dtype=p.dtype).to(p.device) + kappa * p
         return pace * (p - here) + renewal * (drawn - here)
-
-
-def check_tokens(x: Tensor, count: int, name: str = "x") -> None:
-    """Refuse as tokens `x`, for the error `name`, what is not 0, ..., `count` − 1, int64 `[b ...]`.
-
-    Example:
-        >>> check_tokens(torch.tensor([[0, 7]]), 5)
-        Traceback (most recent call last):
-        ValueError: x must hold tokens 0, ..., 4, but 7 came
-    """
-    check_points(x, name, floating=False)
-    if x.dtype != torch.int64:
-        raise TypeError(f"{name} must be tokens of dtype int64, but {x.dtype} came")
-    if readable(x):
-        low, high = int(x.min()), int(x.max())
-        if low < 0 or high >= count:
-            worst = low if low < 0 else high
-            raise ValueError(f"{name} must hold tokens 0, ..., {count - 1}, but {worst} came")
