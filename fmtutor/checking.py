@@ -20,6 +20,7 @@ __all__ = [
     "as_float64",
     "as_generator",
     "check_callable",
+    "check_centred",
     "check_cond",
     "check_count",
     "check_has",
@@ -101,6 +102,21 @@ def check_tokens(x: Tensor, count: int, name: str = "x") -> None:
         if low < 0 or high >= count:
             worst = low if low < 0 else high
             raise ValueError(f"{name} must hold tokens 0, ..., {count - 1}, but {worst} came")
+
+
+def check_centred(x: Tensor, name: str = "x") -> None:
+    """Refuse positions `x` `[b n d]` whose mean over the particles is not zero, up to rounding.
+
+    Example:
+        >>> check_centred(torch.tensor([[[1.0], [2.0]]]))
+        Traceback (most recent call last):
+        ValueError: x must be centred (`centred`, `centred_noise`), but its means are up to 1.5
+    """
+    if readable(x) and (off := x.mean(1).abs().max()) > 1e-3 * x.abs().max():
+        raise ValueError(
+            f"{name} must be centred (`centred`, `centred_noise`), "
+            f"but its means are up to {off:.2g}"
+        )
 
 
 def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:

@@ -8,6 +8,7 @@ Chapter: couplings
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,12 +19,12 @@ from torch import Tensor
 
 from fmtutor.checking import (
     as_generator,
+    check_centred,
     check_cond,
     check_count,
     check_points,
     check_positive,
     check_same,
-    readable,
 )
 from fmtutor.entropic import entropic_plan
 
@@ -131,21 +132,23 @@ def aligned(
                  [2., 0.]]])
     """
     rounds = check_count("rounds", rounds)
+    try:
+        of_kind = None if kinds is None else [operator.index(kind) for kind in kinds]
+    except TypeError:
+        raise TypeError(
+            f"kinds must be integers, one for each particle, but {kinds} came"
+        ) from None
 
     def coupled(x0: Tensor, x1: Tensor, *cond: Tensor) -> tuple[Tensor, ...]:
         check_points(x0, "x0", finite=True)
         check_points(x1, "x1", finite=True)
         check_same("x0", x0, "x1", x1)
-        if x1.ndim != 3 or (kinds is not None and len(kinds) != x1.shape[1]):
-            n = "n" if kinds is None else len(kinds)
+        if x1.ndim != 3 or (of_kind is not None and len(of_kind) != x1.shape[1]):
+            n = "n" if of_kind is None else len(of_kind)
             raise ValueError(f"x0 and x1 must be positions [b {n} d], but {[*x1.shape]} came")
-        off = x0.mean(1).abs().max() if readable(x0) else 0.0
-        if off > 1e-3 * x0.abs().max():
-            raise ValueError(
-                f"x0 must be centred, but its means are up to {off:.2g}: draw it by centred_noise"
-            )
+        check_centred(x0, "x0")
         cond, near = check_cond(cond, len(x1)), x0
-        kind = np.zeros(x1.shape[1]) if kinds is None else np.asarray(kinds)
+        kind = np.asarray([0] * x1.shape[1] if of_kind is None else of_kind)
         for _ in range(rounds):
             near = _turned(_renamed(near, x1, kind[:, None] != kind), x1, mirrors)
         return (near, x1, *cond)

@@ -362,8 +362,13 @@ class TestAligned:
         with pytest.raises(ValueError, match="rounds"):
             couplings.aligned(rounds=0)
 
+    @pytest.mark.parametrize("kinds", ["CHHO", 4, (0.5, 1), (float("nan"), 1)], ids=str)
+    def test_kinds_that_are_no_numbers_are_refused(self, kinds):
+        with pytest.raises(TypeError, match="kinds must be integers, one for each particle, but"):
+            couplings.aligned(kinds)
+
     def test_noise_that_is_not_centred_is_refused(self):
         x0, x1 = self.positions()
         couplings.aligned()(x0, x1 + 5)  # the data may be anywhere
-        with pytest.raises(ValueError, match=r"x0 must be centred, but its means are up to 0\.1"):
+        with pytest.raises(ValueError, match=r"x0 must be centred .* means are up to 0\.1"):
             couplings.aligned()(x0 + 0.1, x1)

@@ -77,6 +77,10 @@ class TestPositions:
         there = log_prob(v, x, base=centred_log_prob, steps=5)
         torch.testing.assert_close(log_prob(field, y, steps=5), there)
 
+    def test_the_density_of_positions_that_are_not_centred_is_not_asked(self):
+        with pytest.raises(ValueError, match=r"x must be centred .* its means are up to 2"):
+            centred_log_prob(centred(draw(3, 4, 2)) + 2)
+
     @pytest.mark.parametrize("f", [centred, centred_log_prob, torsion])
     def test_what_are_no_positions_is_refused(self, f):
         with pytest.raises(ValueError, match=r"x must be positions .* but its shape is \[2, 3\]"):
@@ -124,12 +128,17 @@ class TestEnergies:
         x = torch.zeros(1, 3, 3)
         assert LennardJones(3)(x).item() == math.inf
         assert DoubleWell(3, 3)(x).isfinite()
+        chain = Butane().sample(2, seed=0)
+        chain[0, 2] = chain[0, 1]
+        assert Butane()(chain).isinf().tolist() == [True, False]
 
     @pytest.mark.parametrize(
         ("make", "message"),
         [
             (lambda: DoubleWell(particles=1), "particles must be at least 2"),
             (lambda: DoubleWell(a=0), "a must be positive"),
+            (lambda: DoubleWell(b=math.nan), "a, b and r0 must be finite, but 0.9, nan, 4.0 came"),
+            (lambda: pair_distances(torch.zeros(4, 3)), "x must be positions"),
             (lambda: LennardJones(dim=0), "dim must be at least 1"),
             (lambda: LennardJones(epsilon=-1), "epsilon must be positive and finite, but -1 came"),
             (lambda: Butane(0), "temperature must be positive"),
@@ -137,7 +146,7 @@ class TestEnergies:
             (lambda: LennardJones()(torch.zeros(2, 12, 3)), r"\[b 13 3\], but .* \[2, 12, 3\]"),
             (lambda: Butane()(torch.zeros(2, 4, 2)), r"\[b 4 3\]"),
         ],
-        ids=range(8),
+        ids=range(10),
     )
     def test_what_makes_no_sense_is_refused(self, make, message):
         with pytest.raises(ValueError, match=message):
@@ -274,6 +283,7 @@ class TestChains:
         values = draw(400, 6)
         assert r_hat(values) == pytest.approx(1, abs=0.02)
         assert r_hat(values + torch.arange(6)) > 1.5
+        assert r_hat(torch.arange(6).expand(400, 6).double()) == math.inf
         assert r_hat(values + torch.linspace(0, 5, 400, dtype=F64)[:, None]) > 1.3
         bad = values.clone()
         bad[3, 2] = math.nan
@@ -355,8 +365,19 @@ class TestWeights:
             assert 0.999 < forward_effective_sample_size(w) <= 1
         assert log_z(w[:1]).error == math.inf
 
+    def test_one_weight_above_all_does_not_flatter(self):
+        f = torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0])
+        heavy = torch.tensor([20.0, 0.0, 0.0, 0.0, 0.0])
+        assert reweighted(f, heavy).error == pytest.approx(1, abs=0.01)  # what the others say
+        assert reweighted(f, 10 * heavy).error == math.inf
+        assert reweighted(f[:1], heavy[:1]).error == math.inf
+
+    def test_samples_of_the_target_have_a_weight(self):
+        with pytest.raises(ValueError, match="finite at samples of the target, but 1 are −inf"):
+            log_z_from_data(torch.tensor([0.0, -math.inf, 1.0]))
+
     def test_an_infinite_energy_has_the_weight_zero(self):
-        energy = torch.tensor([1.0, math.inf])
+        energy = torch.tensor([1.0, 1.0, math.inf])
         assert reweighted(energy, -energy).value == 1
         with pytest.raises(ValueError, match="values must be finite where weights are, but 1"):
             reweighted(torch.tensor([1.0, math.nan]), torch.zeros(2))

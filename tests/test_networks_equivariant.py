@@ -115,6 +115,11 @@ def test_what_makes_no_network_is_refused(arguments, message):
         EGNN(**arguments)
 
 
+def test_half_a_particle_is_refused():
+    with pytest.raises(TypeError, match=r"particles must be a whole number, but 2\.5 came"):
+        EGNN(2.5)
+
+
 @pytest.mark.parametrize("shape", [(7, N, 2), (7, 4, D), (7, N * D), (N, D)], ids=str)
 def test_other_shapes_are_refused(network, shape):
     with pytest.raises(ValueError, match=r"x must have shape \[b 5 3\], but"):

@@ -58,9 +58,10 @@ class Butane:
         check_positive("temperature", self.temperature)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return energies `[b]` at positions `[b 4 3]`."""
+        """Return energies `[b]` at positions `[b 4 3]`, infinite where two neighbours coincide."""
         r, theta, phi = _CHAIN.parts(_CHAIN(x))
-        return self._bond(r).sum(1) + self._angle(theta).sum(1) + self._torsion(phi).sum(1)
+        e = self._bond(r).sum(1) + self._angle(theta).sum(1) + self._torsion(phi).sum(1)
+        return torch.where((r == 0).any(1), math.inf, e)
 
     def sample(
         self, n: int, *, seed: int | None = None, generator: torch.Generator | None = None

@@ -8,6 +8,7 @@ Chapter: molecules
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ def pair_distances(x: Tensor) -> Tensor:
         >>> pair_distances(torch.tensor([[[0.0], [1.0], [4.0]]]))
         tensor([[1., 4., 3.]])
     """
+    check_positions(x)
     i, j = torch.triu_indices(x.shape[1], x.shape[1], offset=1, device=x.device)
     distances: Tensor = torch.linalg.vector_norm(x[:, i] - x[:, j], dim=2)
     return distances
@@ -78,6 +80,8 @@ class DoubleWell:
         check_count("dim", self.dim)
         if not self.a > 0:
             raise ValueError(f"a must be positive, or nothing holds a pair, but {self.a} came")
+        if not all(map(math.isfinite, (self.a, self.b, self.r0))):
+            raise ValueError(f"a, b and r0 must be finite, but {self.a}, {self.b}, {self.r0} came")
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return energies `[b]` at positions `[b n d]`."""

@@ -5,6 +5,7 @@ Chapter: molecules
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -115,7 +116,7 @@ def r_hat(values: Tensor) -> float:
     """Return R̂ of values `[draws chains]`: how much wider all chains are than each of them.
 
     Each chain is cut in two, so that one that drifts is seen. Near 1 (below 1.01) the chains tell
-    the same; nothing is said of what none of them has seen.
+    the same; nothing is said of what none of them has seen. It is infinite where none moves.
 
     Equation: eq-molecules-rhat
     Reference: gelman1992
@@ -135,6 +136,8 @@ def r_hat(values: Tensor) -> float:
     parts = torch.cat([values[:half], values[-half:]], dim=1).double()
     within = parts.var(0).mean()
     between = parts.mean(0).var()
+    if within == 0:
+        return math.inf
     return (((half - 1) / half * within + between) / within).sqrt().item()
 
 

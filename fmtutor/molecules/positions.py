@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fmtutor.checking import check_callable, check_count, check_points
+from fmtutor.checking import check_callable, check_centred, check_count, check_points
 from fmtutor.notation import VelocityField
 
 __all__ = [
@@ -77,6 +77,9 @@ def centred_log_prob(x: Tensor) -> Tensor:
 
     It is −½‖x‖² − ½(n − 1)d log 2π, with respect to the volume of the subspace.
 
+    Raises:
+        ValueError: If the positions are not centred.
+
     Equation: eq-molecules-normal
 
     Example:
@@ -84,6 +87,7 @@ def centred_log_prob(x: Tensor) -> Tensor:
         tensor([-5.5136])
     """
     check_positions(x)
+    check_centred(x)
     dimensions = (x.shape[1] - 1) * x.shape[2]
     return -0.5 * (x.square().sum((1, 2)) + dimensions * math.log(2 * math.pi))
 

@@ -95,18 +95,28 @@ def log_z(log_w: Tensor) -> Estimate:
 def log_z_from_data(log_w: Tensor) -> Estimate:
     """Return minus the log of the mean of 1/w over samples of the target: log Z from above.
 
+    Raises:
+        ValueError: If a weight is zero: samples of the target have finite energies.
+
     Equation: eq-molecules-logz
 
     Example:
         >>> round(log_z_from_data(torch.tensor([0.5, 0.5]).log()).value, 3)  # log ½
         -0.693
     """
-    value, error = log_z(-_log_weights(log_w))
+    log_w = _log_weights(log_w)
+    if not bool(log_w.isfinite().all()):
+        count = int((~log_w.isfinite()).sum())
+        raise ValueError(f"log_w must be finite at samples of the target, but {count} are −inf")
+    value, error = log_z(-log_w)
     return Estimate(-value, error)
 
 
 def reweighted(values: Tensor, log_w: Tensor) -> Estimate:
     """Return Σ w f / Σ w of `values` f `[n]` at samples of the model, with its standard error.
+
+    The error is √Σ (w̄ (f − mean)/(1 − w̄))² with the weights w̄ scaled to add up to 1: as if each
+    sample in turn were left out. Where one has all the weight it is infinite.
 
     Equation: eq-molecules-reweighted
     Reference: kong1994
@@ -125,7 +135,10 @@ def reweighted(values: Tensor, log_w: Tensor) -> Estimate:
         count = int((~f.isfinite()).sum())
         raise ValueError(f"values must be finite where weights are, but {count} are NaN or inf")
     mean = (w * f).sum()
-    return Estimate(mean.item(), (w * (f - mean)).square().sum().sqrt().item())
+    others = w.sum() - w
+    change = w * (f - mean) / others.clamp(min=torch.finfo(w.dtype).tiny)
+    known = bool((others > 1e-12).all())  # less is rounding
+    return Estimate(mean.item(), change.square().sum().sqrt().item() if known else math.inf)
 
 
 def _log_weights(log_w: Tensor) -> Tensor:

@@ -5,14 +5,13 @@ Chapter: molecules
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from fmtutor.checking import check_points
+from fmtutor.checking import check_count, check_points, check_positive
 from fmtutor.networks.embedding import TimeEmbedding
 from fmtutor.notation import Time, batch_time
 
@@ -65,12 +64,11 @@ class EGNN(nn.Module):
         reach: float = 4.0,
     ) -> None:
         super().__init__()
+        particles, dim = check_count("particles", particles, least=2), check_count("dim", dim)
+        width, depth = check_count("width", width), check_count("depth", depth)
+        radial = check_count("radial", radial, least=2)
         kinds = [0] * particles if kinds is None else [operator.index(k) for k in kinds]
-        if min(dim, width, depth) < 1 or min(particles, radial) < 2 or not 0 < reach < math.inf:
-            raise ValueError(
-                "dim, width and depth must be at least 1, particles and radial at least 2, reach "
-                f"positive, but {dim}, {width}, {depth}, {particles}, {radial}, {reach} came"
-            )
+        check_positive("reach", reach)
         if len(kinds) != particles or min(kinds) < 0:
             raise ValueError(f"kinds must be {particles} numbers 0, 1, ..., but {kinds} came")
         self.particles, self.dim = particles, dim
