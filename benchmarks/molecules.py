@@ -48,6 +48,7 @@ from fmtutor.molecules import (
     hmc,
     log_z,
     log_z_from_data,
+    pair_distances,
     r_hat,
     relaxed,
     reweighted,
@@ -58,6 +59,8 @@ from fmtutor.networks import EGNN
 
 OUT = Path(__file__).parent / "results" / "molecules.json"
 HELD_OUT = 100_000  # of which as many are judged by as the system says
+CHAINS = 200  # of which reference samples come
+NEAR = 1.3  # below which a pair of atoms of LJ13 touches
 CLUSTER = LennardJones(13, epsilon=2.0)  # the convention of the literature's data
 
 
@@ -75,15 +78,34 @@ class System(NamedTuple):
 
 def chains(energy: DoubleWell | LennardJones, seed: int, samples: int) -> Tensor:
     """Return reference samples; refuse those of chains that disagree."""
-    count, draws = 200, samples // 100  # of which every other one is kept
+    draws = samples // CHAINS * 2  # of which every other one is kept
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(count, energy.particles, energy.dim, generator=generator)
+    start = torch.randn(CHAINS, energy.particles, energy.dim, generator=generator)
     settings = {"draws": draws, "warmup": 500, "leapfrog": 20, "seed": seed}
-    samples = hmc(energy, relaxed(energy, start), **settings).samples
-    disagreement = r_hat(energy(samples.flatten(0, 1)).reshape(samples.shape[:2]))
+    kept = hmc(energy, relaxed(energy, start), **settings).samples[::2].flatten(0, 1)
+    disagreement = agreement(energy, kept)["r_hat_energy"]
     if not disagreement < 1.02:
         raise RuntimeError(f"R-hat of the reference is {disagreement:.3f}")
-    return samples[::2].flatten(0, 1)
+    return kept
+
+
+def agreement(energy: DoubleWell | LennardJones, samples: Tensor) -> dict[str, float]:
+    """Return R-hat of the energy, and of how many pairs are near, which changes more slowly."""
+    near = energy.r0 if isinstance(energy, DoubleWell) else NEAR
+    told = {"energy": energy(samples), "near_pairs": (pair_distances(samples) < near).sum(1)}
+    return {f"r_hat_{k}": r_hat(v.double().view(-1, CHAINS)) for k, v in told.items()}
+
+
+def record_reference(
+    out: Path, name: str, energy: DoubleWell | LennardJones, samples: Tensor
+) -> None:
+    key = {"system": name, "samples": len(samples)}
+    result = recorded(out)
+    references = result.get("references", [])
+    if not any(key.items() <= reference.items() for reference in references):
+        references.append(key | {"chains": CHAINS} | rounded(agreement(energy, samples), digits=5))
+        text = json.dumps({"references": references} | result, indent=1)
+        out.write_text(text + "\n", "utf-8")
 
 
 def butane(seed: int, samples: int) -> Tensor:
@@ -190,6 +212,8 @@ def main() -> None:
         data, held = system.data(0, options.samples), system.data(1, HELD_OUT)
         order = torch.randperm(len(held), generator=torch.Generator().manual_seed(1))
         held = held[order[: system.judged]]
+        if not isinstance(system.energy, Butane):
+            record_reference(options.out, name.split("-")[0], system.energy, data)
         unit = (data.square().sum((1, 2)).mean() / (data[0].numel() - data.shape[2])).sqrt().item()
         for seed in options.seeds:
             key = {"system": name, "minutes": options.minutes, "seed": seed}
@@ -208,7 +232,8 @@ def main() -> None:
                 "machine": processor(),
                 "versions": versions("fmtutor"),
             }
-            result = {"rows": [*recorded(options.out)["rows"], row]}
+            result = recorded(options.out)
+            result = result | {"rows": [*result["rows"], row]}
             options.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
             print({k: v for k, v in row.items() if k != "versions"}, flush=True)
 
