@@ -122,10 +122,11 @@ def test_pairs_of_letters_are_compared_in_bits():
 
 def test_a_speller_writes_words_of_its_law():
     model = spelling.Speller(["ab", "ab", "ab", "ba"], 2, 0.001)
-    written = model.write(500, seed=0)
+    written, kept = model.write(500, seed=0)
     assert {*"".join(written)} == {"a", "b"}
     assert all(2 <= len(word) <= spelling.LENGTH for word in written)
     p = {word: 2 ** -model.word_bits(word) for word in ("a", "b", "ab", "abab")}
+    assert kept == pytest.approx(1 - p["a"] - p["b"], abs=0.05)
     for word in ("ab", "abab"):  # words of one letter are drawn again, too long ones are rare
         share = p[word] / (1 - p["a"] - p["b"])
         error = (share * (1 - share) / 500) ** 0.5
