@@ -97,9 +97,9 @@ def agreement(energy: DoubleWell | LennardJones, samples: Tensor) -> dict[str, f
 
 
 def record_reference(
-    out: Path, name: str, energy: DoubleWell | LennardJones, samples: Tensor
+    out: Path, name: str, energy: DoubleWell | LennardJones, samples: Tensor, seed: int
 ) -> None:
-    key = {"system": name, "samples": len(samples)}
+    key = {"system": name, "samples": len(samples), "seed": seed}
     result = recorded(out)
     references = result.get("references", [])
     if not any(key.items() <= reference.items() for reference in references):
@@ -210,10 +210,11 @@ def main() -> None:
         shape = {"width": options.width, "depth": options.depth}
         system = system._replace(network=system.network | shape)
         data, held = system.data(0, options.samples), system.data(1, HELD_OUT)
+        if not isinstance(system.energy, Butane):
+            for seed, drawn in enumerate((data, held)):
+                record_reference(options.out, name.split("-")[0], system.energy, drawn, seed)
         order = torch.randperm(len(held), generator=torch.Generator().manual_seed(1))
         held = held[order[: system.judged]]
-        if not isinstance(system.energy, Butane):
-            record_reference(options.out, name.split("-")[0], system.energy, data)
         unit = (data.square().sum((1, 2)).mean() / (data[0].numel() - data.shape[2])).sqrt().item()
         for seed in options.seeds:
             key = {"system": name, "minutes": options.minutes, "seed": seed}

@@ -25,6 +25,7 @@ __all__ = [
     "check_count",
     "check_has",
     "check_labels",
+    "check_laws",
     "check_model",
     "check_observation",
     "check_points",
@@ -102,6 +103,19 @@ def check_tokens(x: Tensor, count: int, name: str = "x") -> None:
         if low < 0 or high >= count:
             worst = low if low < 0 else high
             raise ValueError(f"{name} must hold tokens 0, ..., {count - 1}, but {worst} came")
+
+
+def check_laws(name: str, told: Tensor, x: Tensor, count: int) -> None:
+    """Refuse what are not `count` numbers for each token of `x` `[b n]`: `told` `[b n count]`.
+
+    Example:
+        >>> check_laws("logits", torch.zeros(1, 2, 5), torch.zeros(1, 2).long(), 4)
+        Traceback (most recent call last):
+        ValueError: logits must have shape [1, 2, 4], but [1, 2, 5] came
+    """
+    wanted = (*x.shape, count)
+    if told.shape != wanted:
+        raise ValueError(f"{name} must have shape {[*wanted]}, but {[*told.shape]} came")
 
 
 def check_centred(x: Tensor, name: str = "x") -> None:

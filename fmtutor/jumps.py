@@ -21,6 +21,7 @@ from fmtutor.checking import (
     check_callable,
     check_cond,
     check_count,
+    check_laws,
     check_points,
     check_tokens,
     readable,
@@ -143,9 +144,7 @@ def jump_kernel(
     """
     _check_path(path)
     check_tokens(x, path.states, "x")
-    if posterior.shape != (*x.shape, path.tokens):
-        wanted = [*x.shape, path.tokens]
-        raise ValueError(f"posterior must have shape {wanted}, but {[*posterior.shape]} came")
+    check_laws("posterior", posterior, x, path.tokens)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, but {method!r} came")
     if not 0 <= t < s <= 1:
@@ -483,7 +482,5 @@ def _bits(
 
 def _nats(told: Tensor, x1: Tensor, path: MixturePath) -> Tensor:
     """Return −log p of each token `[b n]` by logits `[b n tokens]`, float64."""
-    if told.shape != (*x1.shape, path.tokens):
-        wanted = [*x1.shape, path.tokens]
-        raise ValueError(f"logits must have shape {wanted}, but {[*told.shape]} came")
+    check_laws("logits", told, x1, path.tokens)
     return -told.double().log_softmax(-1).gather(-1, x1.unsqueeze(-1)).squeeze(-1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from fmtutor.checking import (
     check_count,
     check_has,
+    check_laws,
     check_positive,
     check_same,
     check_tokens,
@@ -184,10 +185,7 @@ class MixturePath:
         Beside a mask, a token that is not the mask is the data's: nothing is left to the network.
         """
         check_tokens(x, self.states, "x")
-        if logits.shape != (*x.shape, self.tokens):
-            raise ValueError(
-                f"logits must have shape {[*x.shape, self.tokens]}, but {[*logits.shape]} came"
-            )
+        check_laws("logits", logits, x, self.tokens)
         p = logits.double().softmax(-1)
         if self.masked:
             known = torch.nn.functional.one_hot(x, self.states)[..., : self.tokens].to(p)
@@ -218,11 +216,7 @@ class MixturePath:
         Equation: eq-discrete-rate
         """
         check_tokens(x, self.states, "x")
-        if posterior.shape != (*x.shape, self.tokens):
-            raise ValueError(
-                f"posterior must have shape {[*x.shape, self.tokens]}, "
-                f"but {[*posterior.shape]} came"
-            )
+        check_laws("posterior", posterior, x, self.tokens)
         if not 0 <= renewal < math.inf:
             raise ValueError(f"renewal must be at least 0 and finite, but {renewal} came")
         t = batch_time(t, posterior)
