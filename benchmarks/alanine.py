@@ -59,7 +59,7 @@ BINS, BLOCKS = 36, 10
 def simulated(file: Path) -> tuple[Tensor, dict[str, str]]:
     """Return the molecules of a simulation in their order, `[n 22 3]`, and what it was told."""
     with safe_open(file, framework="pt") as stored:
-        told = stored.metadata()
+        told = dict(sorted(stored.metadata().items()))  # they come in another order each time
         return stored.get_tensor("positions").double() * float(told["unit"]), told
 
 

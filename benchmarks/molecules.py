@@ -10,10 +10,10 @@ the package, so that the chapter draws from it. Rows that the result holds are n
     python benchmarks/molecules.py dw4-plain
     python benchmarks/molecules.py dw4 --minutes 20
     python benchmarks/molecules.py butane --minutes 10 --seeds 0 1 2
-    python benchmarks/molecules.py lj13 --minutes 20
     python benchmarks/molecules.py lj13 --minutes 60
+    python benchmarks/molecules.py lj13 --minutes 30 --depth 8 --compile --seeds 0 1 2
 
-Some rows are from fewer samples: `--samples 100000`.
+Some rows are from fewer samples: `--samples 100000`. `--compile` needs a C++ compiler.
 
 Beside its training a row takes two minutes of one core for DW4, four for butane, twenty for lj13.
 """
@@ -21,6 +21,7 @@ Beside its training a row takes two minutes of one core for DW4, four for butane
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch._functorch.config as compiler
 from machine import is_recorded, processor, recorded, rounded, steps_within, versions
 from torch import Tensor
 
@@ -99,6 +101,7 @@ def agreement(energy: DoubleWell | LennardJones, samples: Tensor) -> dict[str, f
 def record_reference(
     out: Path, name: str, energy: DoubleWell | LennardJones, samples: Tensor, seed: int
 ) -> None:
+    """Write how far the chains of these samples agree, once."""
     key = {"system": name, "samples": len(samples), "seed": seed}
     result = recorded(out)
     references = result.get("references", [])
@@ -130,7 +133,16 @@ SYSTEMS = {
 }
 
 
-def train(system: System, data: Tensor, minutes: float, seed: int) -> tuple[EGNN, int, float]:
+def compiled(network: EGNN) -> EGNN:
+    """Compile a network for the shapes that it meets, and for more than one backward pass each."""
+    compiler.donated_buffer = False
+    network.compile(dynamic=False)
+    return network
+
+
+def train(
+    system: System, data: Tensor, minutes: float, seed: int, *, compile: bool = False
+) -> tuple[EGNN, int, float]:
     """Train for as many steps as fit; return the network, the steps and the seconds."""
 
     def loss(model: EGNN, x1: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -141,6 +153,7 @@ def train(system: System, data: Tensor, minutes: float, seed: int) -> tuple[EGNN
     def run(steps: int) -> EGNN:
         torch.manual_seed(seed)
         model = EGNN(**system.network)
+        model = compiled(model) if compile else model
         settings = {"steps": steps, "seed": seed, "progress": False} | system.settings
         return minimise(model, data, loss, **settings).model
 
@@ -155,17 +168,19 @@ def detour(network: EGNN, x0: Tensor) -> float:
     return (length / (path[-1] - path[0]).flatten(1).norm(dim=1)).mean().item()
 
 
-def judged(system: System, held: Tensor, unit: float, network: EGNN) -> dict[str, Any]:
+def judged(
+    system: System, held: Tensor, unit: float, network: EGNN, *, compile: bool = False
+) -> dict[str, Any]:
     """Return what weights, energies and paths say of a network; `held` is not trained on."""
     n, d = held.shape[1:]
-    field = InHelmert(network, n)
+    network = network.requires_grad_(False)
+    fast = compiled(copy.deepcopy(network)) if compile else network
+    field, settings = InHelmert(fast, n), {"steps": system.steps, "batch_size": 200}
     x0 = centred_noise(held, torch.Generator().manual_seed(1))
     volume = (n - 1) * d * math.log(unit)
-    y, log_q = sample_with_log_prob(
-        field, field.coordinates(x0), steps=system.steps, batch_size=1000
-    )
+    y, log_q = sample_with_log_prob(field, field.coordinates(x0), **settings)
     x = field.positions(y) * unit
-    log_q_data = log_prob(field, field.coordinates(held), steps=system.steps, batch_size=1000)
+    log_q_data = log_prob(field, field.coordinates(held), **settings)
     log_w = -system.energy(x) - (log_q - volume)
     log_w_data = -system.energy(held * unit) - (log_q_data - volume)
     few = sample(network, x0, method="euler", steps=5) * unit
@@ -202,6 +217,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=DEPTH, help="of the network")
     parser.add_argument("--samples", type=int, default=400_000, help="to train on")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--compile", action="store_true", help="the network, with Inductor")
     parser.add_argument("--ship", action="store_true", help="store the network of seed 0")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -218,10 +234,11 @@ def main() -> None:
         unit = (data.square().sum((1, 2)).mean() / (data[0].numel() - data.shape[2])).sqrt().item()
         for seed in options.seeds:
             key = {"system": name, "minutes": options.minutes, "seed": seed}
-            key |= {"samples": options.samples} | shape
+            key |= {"samples": options.samples} | shape | {"compiled": options.compile}
             if is_recorded(options.out, key):
                 continue
-            network, steps, seconds = train(system, data / unit, options.minutes, seed)
+            means = {"compile": options.compile}
+            network, steps, seconds = train(system, data / unit, options.minutes, seed, **means)
             if options.ship and seed == 0:
                 save_shipped(name, network, unit, **system.network)
             row = key | {
@@ -229,7 +246,7 @@ def main() -> None:
                 "unit": unit,
                 "steps": steps,
                 "cpu_seconds": round(seconds),
-                **rounded(judged(system, held / unit, unit, network), digits=5),
+                **rounded(judged(system, held / unit, unit, network, **means), digits=5),
                 "machine": processor(),
                 "versions": versions("fmtutor"),
             }

@@ -1,6 +1,7 @@
 """What the book's results are measured by and compared with, beside scipy and by hand."""
 
 import itertools
+import json
 import math
 import sys
 from collections import Counter
@@ -12,11 +13,13 @@ import torch
 from scipy.stats import vonmises, vonmises_fisher
 
 from fmtutor.manifolds import Rotations, Sphere, Torus
+from fmtutor.molecules import DoubleWell
 from fmtutor.networks.tokens import TokenTransformer, TokenTransformerConfig
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import manifolds
+import molecules
 import spelling
 import text
 from ngrams import NGram
@@ -151,3 +154,20 @@ def test_the_reader_has_a_law_of_sequences(monkeypatch):
     share = torch.bincount(number, minlength=81) / 40_000
     error = (p * (1 - p) / 40_000).sqrt()
     assert ((share - p) / error).abs().max() < 5
+
+
+def test_the_agreement_of_chains_is_recorded_once_beside_the_rows(tmp_path):
+    out, well = tmp_path / "molecules.json", DoubleWell()
+    out.write_text('{"rows": [1]}', "utf-8")
+    alike = torch.randn(5 * molecules.CHAINS, 4, 2, generator=torch.Generator().manual_seed(0))
+    apart = alike[: molecules.CHAINS].repeat(5, 1, 1) + 0.1 * alike  # each chain near its start
+    for samples, seed in ((alike, 0), (apart, 1), (apart, 0)):
+        molecules.record_reference(out, "dw4", well, samples, seed)
+    told = json.loads(out.read_text("utf-8"))
+    first, second = told["references"]
+    assert told["rows"] == [1]
+    assert (first["seed"], second["seed"]) == (0, 1)
+    assert first["samples"] == second["samples"] == 1000
+    assert 0.8 < first["r_hat_energy"] < 1.1
+    assert 0.8 < first["r_hat_near_pairs"] < 1.1
+    assert 3 < second["r_hat_energy"] < 1000
