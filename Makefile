@@ -82,24 +82,29 @@ GPU_EVALUATE ?= --samples 10000 --curve-samples 5000 --batch-size 1000 --curve-n
 	--curve-methods euler midpoint heun --curve-guidance 1.5 2
 DEVICE ?= cuda
 LIMIT ?= 0
+# A Python that has what is needed, where nothing can or shall be installed; and where results go.
+GPU_PYTHON ?=
+RESULTS ?= benchmarks/results
+OURS := $(or $(GPU_PYTHON),$(BIN)/python)
 plain := --no-conditional
 ot := --no-conditional --coupling ot
 
 gpu: gpu-speed $(GPU_RUNS:%=gpu-train-%) $(GPU_RUNS:%=gpu-evaluate-%) ## measure and train on a GPU (some 90 min; its steps are in CONTRIBUTING.md)
 
 .PHONY: gpu-speed
-gpu-speed: $(PEERS)/.ready
-	$(PEERS)/bin/python benchmarks/gpu.py
+gpu-speed: $(if $(GPU_PYTHON),,$(PEERS)/.ready)
+	$(or $(GPU_PYTHON),$(PEERS)/bin/python) benchmarks/gpu.py $(GPU_SPEED) --out $(RESULTS)/gpu.json
 
 # Goes on with what there is of the run. After LIMIT seconds it saves and fails: call it again.
-gpu-train-%: $(READY)
-	timeout --signal=TERM $(LIMIT) $(BIN)/python -m fmtutor.images train $(GPU_TRAIN) \
+gpu-train-%: $(if $(GPU_PYTHON),,$(READY))
+	timeout --signal=TERM $(LIMIT) $(OURS) -m fmtutor.images train $(GPU_TRAIN) \
 		$($(firstword $(subst -, ,$*))) --seed $(lastword $(subst -, ,$*)) --device $(DEVICE) \
 		--out runs/gpu-$* $(if $(wildcard runs/gpu-$*/checkpoints),--resume)
 
-gpu-evaluate-%: $(READY)
-	$(BIN)/python -m fmtutor.images evaluate runs/gpu-$* --device $(DEVICE) $(GPU_EVALUATE) \
-		--out benchmarks/results/gpu_$*.json --pictures benchmarks/results/gpu_$*.png
+gpu-evaluate-%: $(if $(GPU_PYTHON),,$(READY))
+	$(OURS) -m fmtutor.images evaluate runs/gpu-$* --device $(DEVICE) $(GPU_EVALUATE) \
+		--out $(RESULTS)/gpu_$*.json --pictures $(RESULTS)/gpu_$*.png
+	cp runs/gpu-$*/log.jsonl $(RESULTS)/gpu_$*.jsonl
 
 release: $(READY) ## build the package and try it in a clean environment, as the release workflow does
 	PYTHON=$(BIN)/python .ci/release

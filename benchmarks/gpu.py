@@ -1,46 +1,59 @@
 """Pictures on one GPU: what the machine could do, what training and sampling reach, and a peer.
 
-ceilings    how fast memory is copied, how fast bfloat16 matrices are multiplied
-training    steps of the trainer on the U-Net of CIFAR-10's size, with each of its means
-torchcfm    the U-Net and the loop of torchcfm's CIFAR-10 example, on the same pictures
-sampling    pictures a second with Euler's method at 10, 50 and 100 evaluations
+ceilings     how fast memory is copied, how fast bfloat16 matrices are multiplied
+training     steps of the trainer on the U-Net of CIFAR-10's size, with each of its means
+torchcfm     the U-Net and the loop of torchcfm's CIFAR-10 example, on the same pictures
+transformer  steps of the trainer on the transformer of that size
+unread       a hundred steps in which nothing may be read back from the GPU
+processes    two processes of torchrun: over NCCL, or on one GPU over gloo
+sampling     pictures a second with Euler's method at 10, 50 and 100 evaluations
 
-    python benchmarks/gpu.py [--seconds 6] [--out FILE]
+    python benchmarks/gpu.py [--parts training torchcfm] [--seconds 4] [--out FILE]
     python benchmarks/gpu.py --dry-run        the same code, tiny, on a CPU: it measures nothing
 
 The pictures are random numbers of CIFAR-10's shape, already on the GPU for both programs, so that
-neither waits for a disk. A row that fails says why and the others follow; the file is written after
-each part. Ten minutes of an H100 are enough, compilation included. `make gpu` runs it.
+neither waits for a disk; both let cuDNN search for its fastest convolutions, and in float32 those
+may use TF32, as torch does unasked. A row that fails says why and the others follow; the file is
+written after each row, so a run that is cut off keeps what it had. Parts that the file has of the
+same code on the same machine stay in it. `make gpu` runs it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import gc
+import importlib.metadata
 import json
 import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine, rounded, versions
+from machine import machine, revision, rounded, versions
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmtutor import sample
+from fmtutor.images.batches import on_device
 from fmtutor.images.config import TrainConfig
 from fmtutor.images.datasets import ImageData, to_float
+from fmtutor.images.prepare import begin_run, shared_network
 from fmtutor.images.presets import PRESETS
-from fmtutor.images.trainer import batch_loss, network_config, train
-from fmtutor.networks import UNet
+from fmtutor.images.processes import join_processes, own_state
+from fmtutor.images.trainer import batch_loss, network_config, take_step, train
+from fmtutor.networks import PictureNetwork
+from fmtutor.networks.registry import new_network
 from fmtutor.training import update_ema
 
 GOALS = {"times_torchcfm": 4.0, "share_of_matrix_rate": 0.3}
@@ -51,10 +64,12 @@ class Size:
     """How large everything is: once for a GPU, once for the dry run."""
 
     config: TrainConfig
+    transformer: TrainConfig
     side: int
     peer: dict[str, Any]  # what its example sets
     larger_batches: tuple[int, ...]  # tried with all means together
     trainer_steps: int
+    unread_steps: int
     pictures: int
     copied_bytes: int
     matrix: int
@@ -65,6 +80,7 @@ class Size:
 
 FULL = Size(
     config=PRESETS["cifar10-gpu"],
+    transformer=replace(PRESETS["cifar10-transformer-gpu"], batch_size=128),
     side=32,
     peer={
         "num_channels": 128,
@@ -74,6 +90,7 @@ FULL = Size(
     },
     larger_batches=(512,),
     trainer_steps=400,
+    unread_steps=100,
     pictures=10_000,
     copied_bytes=2**32,
     matrix=8192,
@@ -83,6 +100,11 @@ FULL = Size(
 )
 TINY = Size(
     config=TrainConfig(architecture={"width": 8, "mults": (1,), "attention": ()}, batch_size=4),
+    transformer=TrainConfig(
+        network="transformer",
+        architecture={"patch": 4, "width": 8, "depth": 1, "heads": 2},
+        batch_size=4,
+    ),
     side=8,
     peer={
         "num_channels": 32,
@@ -92,6 +114,7 @@ TINY = Size(
     },
     larger_batches=(),
     trainer_steps=4,
+    unread_steps=2,
     pictures=16,
     copied_bytes=2**16,
     matrix=32,
@@ -125,16 +148,20 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds_per_call(call: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """The median over five groups of calls, after a warm-up."""
+    """The median over five groups of calls, after a warm-up; over two where one call is long."""
+    begun = time.perf_counter()
     for _ in range(3):
         call()
-    synchronize(device)
+        synchronize(device)
+        if time.perf_counter() - begun > seconds / 2:
+            break
     start = time.perf_counter()
     call()
     synchronize(device)
-    calls = max(1, int(seconds / 5 / (time.perf_counter() - start)))
+    once = time.perf_counter() - start
+    calls = max(1, int(seconds / 5 / once))
     groups = []
-    for _ in range(5):
+    for _ in range(5 if once <= seconds / 5 else 2):
         start = time.perf_counter()
         for _ in range(calls):
             call()
@@ -165,20 +192,21 @@ def pictures(size: Size) -> ImageData:
     return ImageData("noise", pixels, labels, pixels[:10], labels[:10], names, flip=True)
 
 
-def network(size: Size, means: Means, device: torch.device) -> UNet:
+def network(size: Size, config: TrainConfig, means: Means, device: torch.device) -> PictureNetwork:
     torch.manual_seed(0)
     layout = torch.channels_last if means.channels_last else torch.contiguous_format
-    model = UNet(network_config(size.config, pictures(size))).to(device, memory_format=layout)
+    model = new_network(config.network, network_config(config, pictures(size)))
+    model = model.to(device, memory_format=layout)
     if means.compile:
         model.compile(backend=size.compiler)
     return model
 
 
 def training_step(
-    size: Size, means: Means, batch: int, device: torch.device
+    size: Size, config: TrainConfig, means: Means, batch: int, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], Tensor]]:
     """A step made of the trainer's parts, and its loss alone, whose operations are counted."""
-    model, config, data = network(size, means, device), size.config, pictures(size)
+    model, data = network(size, config, means, device), pictures(size)
     average = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
@@ -231,49 +259,128 @@ def measured(
 
 
 def attempt(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A row, or why there is none: out of memory in one must not cost the others."""
+    """A row, or why there is none: whatever fails in one must not cost the others."""
     try:
         return make()
-    except (RuntimeError, ImportError) as error:
+    except Exception as error:
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
     finally:
         torch._dynamo.reset()
-        if torch.cuda.is_available():
+        gc.collect()  # a compiled network holds itself, and would count in the next row's memory
+        with contextlib.suppress(RuntimeError):  # after some faults of a GPU all its calls fail
             torch.cuda.empty_cache()
 
 
-def training(size: Size, device: torch.device, seconds: float, tflops: float) -> dict[str, Any]:
-    """One row for each of the means, for all of them at larger batches, and for the trainer."""
-    batch = size.config.batch_size
+def training(
+    size: Size, config: TrainConfig, device: torch.device, seconds: float, tflops: float
+) -> Iterator[dict[str, Any]]:
+    """One row for each of the means and for all of them at larger batches; each when it is there.
+
+    Of the network that is set against torchcfm's there is one for the trainer, too.
+    """
+    batch = config.batch_size
     cases = {name: (means, batch) for name, means in VARIANTS.items()}
     for larger in size.larger_batches:
         cases[f"all together, batch {larger}"] = (VARIANTS["all together"], larger)
-    _, loss = training_step(size, Means(), batch, device)
-    per_image = operations(loss) / batch
+    about = attempt(lambda: counted(size, config, device))
+    rows: dict[str, Any] = {}
 
     def share(row: dict[str, Any]) -> dict[str, Any]:
-        reached = per_image * row["images_per_s"] / 1e12
+        if "failed" in about:
+            return row
+        reached = about["operations_per_image"] * row["images_per_s"] / 1e12
         return row | {"tflops": reached, "share_of_matrix_rate": reached / tflops}
 
     def row(means: Means, batch: int) -> dict[str, Any]:
-        return share(measured(training_step(size, means, batch, device)[0], batch, device, seconds))
+        step, _ = training_step(size, config, means, batch, device)
+        return share(measured(step, batch, device, seconds))
 
-    rows = {name: attempt(lambda case=case: row(*case)) for name, case in cases.items()}
-    rows["the trainer itself"] = attempt(lambda: share(trainer_itself(size, device)))
-    return {"operations_per_image": per_image, "rows": rows}
+    for name, case in cases.items():
+        rows[name] = attempt(lambda case=case: row(*case))
+        yield about | {"rows": rows}
+    if config == size.config:
+        rows["the trainer itself"] = attempt(lambda: share(trainer_itself(size, device)))
+        yield about | {"rows": rows}
+
+
+def counted(size: Size, config: TrainConfig, device: torch.device) -> dict[str, int]:
+    """The weights of a network, and the operations of a step for each picture."""
+    weights = network(size, config, Means(), device).parameters()
+    _, loss = training_step(size, config, Means(), config.batch_size, device)
+    return {
+        "parameters": sum(p.numel() for p in weights),
+        "operations_per_image": operations(loss) // config.batch_size,
+    }
 
 
 def trainer_itself(size: Size, device: torch.device) -> dict[str, Any]:
-    """What the log of `fmtutor train` says at the end of a short run."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_trainer(size, device, Path(folder))
+        return end_of_log(Path(folder))
+
+
+def run_trainer(size: Size, device: torch.device, folder: Path) -> None:
     every = size.trainer_steps // 4
     config = replace(
         size.config, steps=size.trainer_steps, warmup=1, log_every=every, save_every=10**6
     )
-    with tempfile.TemporaryDirectory() as folder:
-        train(config, pictures(size), folder, device=device, progress=False)
-        log = [json.loads(line) for line in (Path(folder) / "log.jsonl").open()]
+    train(config, pictures(size), folder, device=device, progress=False)
+
+
+def end_of_log(folder: Path) -> dict[str, Any]:
+    """What the log of `fmtutor train` says at the end of a run."""
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
     last = [record for record in log if "images_per_second" in record][-1]
-    return {"batch": config.batch_size, "images_per_s": last["images_per_second"]}
+    return {
+        "batch": log[0]["config"]["batch_size"],
+        "processes": log[0]["processes"],
+        "backend": log[0]["backend"],
+        "images_per_s": last["images_per_second"],
+        "loss": last["loss"],
+    }
+
+
+def processes(size: Size) -> dict[str, Any]:
+    """The same run by two processes, which share its batch: how fast, and with which loss."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", "2", __file__, "--process-of", folder]
+        command += ["--dry-run"] if size is TINY else []
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if ended.returncode:
+            raise RuntimeError(ended.stderr[-500:])
+        return end_of_log(Path(folder))
+
+
+def unread(size: Size, device: torch.device) -> dict[str, Any]:
+    """Steps of the trainer, of which the last ones fail if anything is read back from the GPU."""
+    config, data = size.config, pictures(size)
+    with join_processes(device) as ranks, own_state(ranks.device):
+        run = begin_run(config, data, ranks)
+        net, seen = shared_network(run, config, ranks), on_device(data, config, ranks.device)
+        g = torch.Generator(device=ranks.device)
+
+        def steps(count: int) -> None:
+            for _ in range(count):
+                take_step(run, net, seen, config, ranks, g)
+
+        steps(5)  # compilation, cuDNN's search, the state of the optimizer
+        synchronize(ranks.device)
+        with refused_reading(ranks.device) as mode:
+            steps(size.unread_steps)
+    return {"steps": size.unread_steps, "sync_debug_mode": mode}
+
+
+@contextlib.contextmanager
+def refused_reading(device: torch.device) -> Iterator[str | None]:
+    if device.type != "cuda":
+        yield None
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield "error"
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def peer_step(
@@ -321,38 +428,39 @@ PEERS = {
 }
 
 
-def peers(size: Size, device: torch.device, seconds: float) -> dict[str, dict[str, Any]]:
-    batch = size.config.batch_size
+def peers(size: Size, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
+    batch, rows = size.config.batch_size, {}
 
     def row(matcher: str) -> dict[str, Any]:
         step, loss, parameters = peer_step(size, matcher, device)
         about = {"parameters": parameters, "operations_per_image": operations(loss) / batch}
         return about | measured(step, batch, device, seconds)
 
-    return {name: attempt(lambda matcher=matcher: row(matcher)) for name, matcher in PEERS.items()}
+    for name, matcher in PEERS.items():
+        rows[name] = attempt(lambda matcher=matcher: row(matcher))
+        yield rows
 
 
-def sampling(size: Size, device: torch.device, seconds: float) -> dict[str, dict[str, Any]]:
+def sampling(size: Size, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
     """Pictures a second with Euler's method, without means and with all of them."""
     x0 = torch.randn(size.sampled, 3, size.side, size.side, device=device)
 
-    def rows(means: Means) -> dict[str, Any]:
-        model = network(size, means, device).eval()
+    def row(means: Means) -> dict[str, Any]:
+        model, found = network(size, size.config, means, device).eval(), {}
 
         def v(x: Tensor, t: Tensor) -> Tensor:
             with torch.autocast(device.type, torch.bfloat16, enabled=means.bf16):
                 return model(x, t, 3)
 
-        found = {}
         for nfe in size.evaluations:
             draw = partial(sample, v, x0, method="euler", steps=nfe)
             found[f"nfe {nfe}"] = len(x0) / seconds_per_call(draw, device, seconds)
         return {"batch": len(x0), "images_per_s": found}
 
-    return {
-        name: attempt(lambda means=VARIANTS[name]: rows(means))
-        for name in ("eager fp32", "all together")
-    }
+    rows = {}
+    for name in ("all together", "eager fp32"):
+        rows[name] = attempt(lambda means=VARIANTS[name]: row(means))
+        yield rows
 
 
 def verdict(rows: dict[str, Any], peer: dict[str, Any]) -> dict[str, Any]:
@@ -371,6 +479,14 @@ def verdict(rows: dict[str, Any], peer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def describe(device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
         return {"name": "cpu"}
@@ -381,46 +497,80 @@ def describe(device: torch.device) -> dict[str, Any]:
         "multiprocessors": about.multi_processor_count,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
         "tf32_convolution": torch.backends.cudnn.allow_tf32,
     }
 
 
+def made_before(out: Path, now: dict[str, Any]) -> dict[str, Any]:
+    """The parts that a file has of the same code on the same machine, and all its commands."""
+    before = json.loads(out.read_text("utf-8")) if out.exists() else {}
+    same = ("dry_run", "device", "machine", "versions")
+    if any(before.get(key) != now[key] for key in same):
+        return {}
+    parts = {part: before[part] for part in ("ceilings", *PARTS, "goals") if part in before}
+    return parts | {"command": f"{before['command']} && {now['command']}"}
+
+
+PARTS = ("training", "torchcfm", "transformer", "unread", "processes", "sampling")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=6.0, help="for each number")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="beside ceilings")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each number")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
     parser.add_argument("--dry-run", action="store_true", help="run all of it, tiny, on a CPU")
+    parser.add_argument("--process-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.dry_run and not torch.cuda.is_available():
         parser.exit(1, "there is no GPU that torch can use; --dry-run tries the script without\n")
     size, device = (TINY, "cpu") if options.dry_run else (FULL, "cuda")
     device, seconds = torch.device(device), 0.01 if options.dry_run else options.seconds
+    if options.process_of:
+        run_trainer(size, device, options.process_of)
+        return
 
+    torch.backends.cudnn.benchmark = True  # as the trainer has it
     started = time.perf_counter()
+    there = [name for name in ("torchcfm", "pot", "triton") if is_installed(name)]
     result: dict[str, Any] = {
         "command": shlex.join(["python", *sys.argv]),
         "dry_run": options.dry_run,
         "device": describe(device),
         "machine": machine(),
-        "versions": versions("fmtutor"),
-        "parameters": sum(p.numel() for p in network(size, Means(), device).parameters()),
+        "versions": versions("fmtutor", *there) | {"revision": revision()},
     }
+    result |= made_before(options.out, result)
 
     def keep(part: str, value: object) -> None:
-        """Write what there is: a run that is cut off keeps its parts."""
+        """Write what there is: a run that is cut off keeps its rows."""
         result[part] = rounded(value)
         result["seconds"] = round(time.perf_counter() - started)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        print(f"{part} ({result['seconds']} s): {json.dumps(result[part], indent=2)}", flush=True)
+        new = options.out.with_suffix(".new")
+        new.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        new.replace(options.out)
+        print(f"{part} ({result['seconds']} s)", flush=True)
 
     keep("ceilings", ceilings(size, device, seconds))
     matmul = result["ceilings"]["bf16_matmul_tflops"]
-    keep("training", training(size, device, seconds, matmul))
-    keep("torchcfm", peers(size, device, seconds))
-    keep("sampling", sampling(size, device, seconds))
-    keep("goals", verdict(result["training"]["rows"], result["torchcfm"]))
+    made: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "training": lambda: training(size, size.config, device, seconds, matmul),
+        "torchcfm": lambda: peers(size, device, seconds),
+        "transformer": lambda: training(size, size.transformer, device, seconds, matmul),
+        "unread": lambda: iter([attempt(lambda: unread(size, device))]),
+        "processes": lambda: iter([attempt(lambda: processes(size))]),
+        "sampling": lambda: sampling(size, device, seconds),
+    }
+    for part in PARTS:
+        if part in options.parts:
+            for value in made[part]():
+                keep(part, value)
+        if part == "torchcfm" and {"training", "torchcfm"} <= result.keys():
+            keep("goals", verdict(result["training"]["rows"], result["torchcfm"]))
+    print(json.dumps(result, indent=2))
     print(f"written to {options.out}")
 
 

@@ -165,7 +165,10 @@ def batch_label(label: Tensor | int | None, x: Tensor, classes: int) -> Tensor:
         >>> batch_label(None, torch.zeros(3, 2), classes=10)
         tensor([10, 10, 10])
     """
-    label = torch.as_tensor(classes if label is None else label, device=x.device)
+    label = classes if label is None else label
+    if isinstance(label, int):  # copied to a GPU, a number would be waited for; filled in, not
+        label = torch.full((), label, device=x.device)
+    label = torch.as_tensor(label, device=x.device)
     labels = label.expand(len(x)) if label.ndim == 0 else label
     check_labels(labels, len(x), classes + 1)
     return labels

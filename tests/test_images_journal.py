@@ -155,7 +155,8 @@ def test_the_first_line_says_what_is_trained_and_where(ranks, device, monkeypatc
     run = fresh_run(CONFIG)
     run.step = 5
     assert describe_machine(run, replace(ranks, world=3)) == {
-        "config": run.metadata["train"], "device": device, "processes": 3, "step": 5,
+        "config": run.metadata["train"], "device": device, "processes": 3, "backend": None,
+        "step": 5,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip

@@ -157,6 +157,27 @@ def test_a_task_takes_a_gpu_of_its_node(monkeypatch):
     assert given.keys() == {"timeout", "init_method", "rank", "world_size"}
 
 
+@pytest.mark.parametrize(("local", "backend"), [(2, "nccl"), (3, "gloo")])
+def test_more_processes_than_gpus_share_them(local, backend, monkeypatch):
+    environment = {
+        "TORCHELASTIC_RUN_ID": "one", "LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": str(local),
+        "LOCAL_WORLD_SIZE": str(local),
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    joined = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda name, **given: joined.append(name))
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda: local)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with join_processes() as ranks:
+        assert ranks.device == torch.device("cuda:1")
+    assert joined == [backend]
+
+
 @pytest.mark.parametrize("before", [False, True])
 def test_what_a_run_changes_of_torch_is_put_back(monkeypatch, global_rng_untouched, before):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", before)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
 from fmtutor.images.batches import autocast, batch_loss
 from fmtutor.images.checkpoint import as_json, write_atomically
@@ -40,22 +41,23 @@ class Stretch:
     """
 
     def __init__(self, run: Run) -> None:
-        self._step, self._seconds, self._loss = run.step, run.seconds, torch.zeros(())
+        self._step, self._seconds = run.step, run.seconds
+        self._loss: Tensor | float = 0.0
 
     def add(self, loss: Tensor) -> None:
         """Add the loss of a step, 0-d; an accelerator is not waited for."""
-        self._loss = self._loss.to(loss.device) + loss
+        self._loss = self._loss + loss
 
     def record(
         self, run: Run, config: TrainConfig, pictures: int, ranks: Ranks, norm: Tensor
     ) -> dict[str, Any]:
         """Return a line of the log: means over the stretch, the rest as it is at its end."""
-        steps = run.step - self._step
+        steps, loss = run.step - self._step, torch.as_tensor(self._loss)
         rate = steps * config.batch_size / (run.seconds - self._seconds)
         return {
             "step": run.step,
             "epoch": round(run.step * config.batch_size / pictures, 3),
-            "loss": round(mean_over_ranks(self._loss / steps, ranks), 5),
+            "loss": round(mean_over_ranks(loss / steps, ranks), 5),
             "lr": round(learning_rate(config, run.step - 1), 8),
             "gradient_norm": round(norm.item(), 4),
             "images_per_second": round(rate, 1),
@@ -72,6 +74,7 @@ def describe_machine(run: Run, ranks: Ranks) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "device": torch.cuda.get_device_name(ranks.device) if gpu else "cpu",
         "processes": ranks.world,
+        "backend": dist.get_backend() if dist.is_initialized() else None,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "step": run.step,

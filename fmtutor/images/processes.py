@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -78,7 +79,8 @@ def join_processes(device: torch.device | str | None = None) -> Iterator[Ranks]:
 
     Args:
         device: Where to compute; None takes a GPU if there is one. Among several processes each
-            takes the GPU of its local rank.
+            takes the GPU of its local rank; where torchrun has started more than there are GPUs,
+            they share them, and speak over gloo, as NCCL takes one process for each.
 
     Yields:
         Which process this is.
@@ -99,7 +101,9 @@ def join_processes(device: torch.device | str | None = None) -> Iterator[Ranks]:
     joins = not dist.is_initialized()
     if joins:
         place.pop("local", None)
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        # srun, which may hide the other GPUs of a node, does not set this variable.
+        crowded = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > torch.cuda.device_count()
+        backend = "nccl" if chosen.type == "cuda" and not crowded else "gloo"
         if dist.is_torchelastic_launched():
             place = store_of_attempt(PATIENCE)
         dist.init_process_group(backend, timeout=PATIENCE, **place)
