@@ -89,7 +89,7 @@ FULL = Size(
         "attention_resolutions": "16",
     },
     larger_batches=(512,),
-    trainer_steps=400,
+    trainer_steps=240,
     unread_steps=100,
     pictures=10_000,
     copied_bytes=2**32,

@@ -6,10 +6,9 @@ energies raw and reweighted, and how the paths bend. With `--ship` the network o
 the package, so that the chapter draws from it. Rows that the result holds are not made again.
 
     python benchmarks/molecules.py dw4 butane butane-plain --ship
-    python benchmarks/molecules.py dw4 butane --seeds 1 2
-    python benchmarks/molecules.py dw4-plain
-    python benchmarks/molecules.py dw4 --minutes 20
-    python benchmarks/molecules.py butane --minutes 10 --seeds 0 1 2
+    python benchmarks/molecules.py dw4 dw4-plain butane --seeds 0 1 2
+    python benchmarks/molecules.py dw4 --minutes 10 --seeds 0 1 2
+    python benchmarks/molecules.py butane --minutes 10
     python benchmarks/molecules.py lj13 --minutes 60
     python benchmarks/molecules.py lj13 --minutes 30 --depth 8 --compile --seeds 0 1 2
 
