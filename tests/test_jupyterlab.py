@@ -1,12 +1,15 @@
 """A chapter in JupyterLab, and every other figure: live, with Python behind it, both ways."""
 
 import ast
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -195,9 +198,18 @@ def started(server):
     seen = []
     for line in server.stdout:
         seen.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+        if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+            break
+    else:
+        pytest.fail(f"JupyterLab did not start:\n{''.join(seen)}")
+    while server.poll() is None:  # it says so a moment before it does
+        with (
+            contextlib.suppress(ConnectionRefusedError),
+            socket.create_connection(("127.0.0.1", int(found[1]))),
+        ):
             return found[0]
-    pytest.fail(f"JupyterLab did not start:\n{''.join(seen)}")
+        time.sleep(0.05)
+    pytest.fail(f"JupyterLab ended before it listened:\n{''.join(seen)}")
 
 
 @pytest.fixture(scope="module")
