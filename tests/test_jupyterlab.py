@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -202,13 +201,15 @@ def started(server):
             break
     else:
         pytest.fail(f"JupyterLab did not start:\n{''.join(seen)}")
-    while server.poll() is None:  # it says so a moment before it does
-        with (
-            contextlib.suppress(ConnectionRefusedError),
-            socket.create_connection(("127.0.0.1", int(found[1]))),
-        ):
+    while True:  # it says so a moment before it does
+        try:
+            socket.create_connection(("127.0.0.1", int(found[1]))).close()
+        except ConnectionRefusedError:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=0.05)
+                break
+        else:
             return found[0]
-        time.sleep(0.05)
     pytest.fail(f"JupyterLab ended before it listened:\n{''.join(seen)}")
 
 
