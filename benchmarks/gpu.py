@@ -355,7 +355,7 @@ def processes(size: Size) -> dict[str, Any]:
 def unread(size: Size, device: torch.device) -> dict[str, Any]:
     """Steps of the trainer, of which the last ones fail if anything is read back from the GPU."""
     config, data = size.config, pictures(size)
-    with join_processes(device) as ranks, own_state(ranks.device):
+    with join_processes(device) as ranks:
         run = begin_run(config, data, ranks)
         net, seen = shared_network(run, config, ranks), on_device(data, config, ranks.device)
         g = torch.Generator(device=ranks.device)
@@ -532,7 +532,12 @@ def main() -> None:
         run_trainer(size, device, options.process_of)
         return
 
-    torch.backends.cudnn.benchmark = True  # as the trainer has it
+    with own_state(device):  # as the trainer has it
+        measure(options, size, device, seconds)
+
+
+def measure(options: argparse.Namespace, size: Size, device: torch.device, seconds: float) -> None:
+    """Make the parts that are asked for, and write them."""
     started = time.perf_counter()
     there = [name for name in ("torchcfm", "pot", "triton") if is_installed(name)]
     result: dict[str, Any] = {

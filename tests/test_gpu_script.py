@@ -71,6 +71,7 @@ def test_parts_are_made_alone_and_in_their_order(tmp_path, monkeypatch):
     parts = [key for key in found if key in ("ceilings", "goals", *gpu.PARTS)]
     assert parts == ["ceilings", "unread", "sampling"]
     assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]
+    assert not torch.backends.cudnn.benchmark  # put back as it was
     monkeypatch.setattr(sys, "argv", [*sys.argv[:2], "--parts", "processes", *given[3:]])
     monkeypatch.setattr(gpu, "processes", lambda size: {"made": True})
     gpu.main()
